@@ -1,0 +1,55 @@
+"""Package metadata of t2tjax; version ranges are the tested ones."""
+
+import setuptools
+
+_ROOT_PACKAGES = {
+    "t2tjax.gin_configs": "gin_configs",
+    "t2tjax.tasks": "tasks",
+}
+
+setuptools.setup(
+    name="t2tjax",
+    version="0.1.0",
+    description="A JAX/Flax framework to train text-to-text models.",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=[
+        *setuptools.find_packages(include=["t2tjax", "t2tjax.*"]),
+        *_ROOT_PACKAGES,
+    ],
+    package_dir=_ROOT_PACKAGES,
+    package_data={
+        "t2tjax.gin_configs": ["**/*.gin"],
+        "t2tjax.tasks": ["bundle/*"],
+    },
+    install_requires=[
+        "absl-py",
+        "flax>=0.12.8,<0.13",
+        "gin-config>=0.5.0,<0.6",
+        "grain>=0.2.18,<0.3",
+        "jax>=0.10.2,<0.11.1",
+        "matplotlib>=3.10",
+        "numpy>=2.0",
+        "optax>=0.2.8,<0.3",
+        "orbax-checkpoint>=0.12.8,<0.13",
+        "rich>=14",
+        "rouge-score>=0.1.2",
+        "sacrebleu>=2.5",
+        "scikit-learn>=1.6",
+        "sentencepiece>=0.2.1",
+        "seqio>=0.0.20,<0.1",
+        "tensorboard>=2.20",
+        "tensorboardX>=2.6.4",
+        "tensorflow>=2.20,<2.22",
+        "tensorflow-datasets>=4.9.9",
+    ],
+    extras_require={
+        "test": [
+            "codespell",
+            "mypy",
+            "pytest>=8",
+            "pytest-xdist",
+            "ruff",
+        ],
+    },
+)
