@@ -26,7 +26,7 @@ def named_leaves(tree: PyTree) -> list[tuple[str, jax.Array]]:
 def map_named(fn: Callable, tree: PyTree, *rest: PyTree) -> PyTree:
   """Maps `fn(name, leaf, *leaves_of_rest)` over a tree."""
   return jax.tree_util.tree_map_with_path(
-      lambda path, *leaves: fn(path_name(path), *leaves), tree, *rest
+    lambda path, *leaves: fn(path_name(path), *leaves), tree, *rest
   )
 
 
@@ -38,6 +38,6 @@ def num_elements(tree: PyTree) -> int:
 def num_bytes(tree: PyTree) -> int:
   """Returns the total size in bytes; works on abstract arrays."""
   return sum(
-      math.prod(leaf.shape) * leaf.dtype.itemsize
-      for leaf in jax.tree.leaves(tree)
+    math.prod(leaf.shape) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
   )

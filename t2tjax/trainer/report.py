@@ -1,0 +1,137 @@
+"""What is left of a run to read: `report.md` and `curves.png`.
+
+Called by `train` at the end. May import: layers 0 to 4, `trainer.writers`.
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+import pathlib
+
+from t2tjax.trainer import writers
+
+_MAX_PANELS = 8
+
+
+def learning_curves(model_dir: str | os.PathLike) -> pathlib.Path:
+  """Draws loss, throughput and every evaluation metric over the steps.
+
+  Args:
+    model_dir: the run directory; its `metrics.jsonl` is read.
+
+  Returns:
+    The path of the PNG.
+  """
+  # Matplotlib costs 0.6 s to import and is needed once, at the end.
+  import matplotlib
+
+  matplotlib.use("Agg")
+  from matplotlib import pyplot as plt
+
+  records = writers.read_metrics(model_dir)
+  panels = _panels(records)
+  columns = min(2, len(panels)) or 1
+  rows = -(-len(panels) // columns) or 1
+  figure, axes = plt.subplots(
+    rows, columns, figsize=(6 * columns, 3.2 * rows), squeeze=False
+  )
+  for axis in axes.flat[len(panels) :]:
+    axis.axis("off")
+  for axis, (title, curves) in zip(axes.flat, panels.items(), strict=False):
+    for label, points in curves.items():
+      steps, values = zip(*points, strict=True)
+      marker = "o" if len(points) < 30 else None
+      axis.plot(steps, values, label=label, marker=marker, markersize=3)
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel("step")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+  figure.tight_layout()
+  path = pathlib.Path(model_dir) / "curves.png"
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+  return path
+
+
+def _panels(records: Sequence[Mapping]) -> dict[str, dict[str, list]]:
+  """Groups records into panel title -> curve label -> (step, value)."""
+  panels: dict[str, dict[str, list]] = {"loss": {}}
+
+  def add(panel: str, label: str, record: Mapping, key: str) -> None:
+    if record.get(key) is not None:
+      curves = panels.setdefault(panel, {})
+      curves.setdefault(label, []).append((record["step"], record[key]))
+
+  for record in records:
+    run = record["run"]
+    if run == "train":
+      add("loss", "train", record, "loss")
+      add("tokens per second", "train", record, "tokens_per_second")
+      continue
+    task = run.removeprefix("eval/")
+    for key in record:
+      if key == "loss":
+        add("loss", task, record, key)
+      elif key not in ("run", "step", "time"):
+        add(key, task, record, key)
+  # Token accuracy and NLL repeat what the loss says; the Tasks' own metrics
+  # come first.
+  ranked = sorted(
+    panels, key=lambda name: (name != "loss", name in _SECONDARY_PANELS)
+  )
+  return {name: panels[name] for name in ranked[:_MAX_PANELS] if panels[name]}
+
+
+_SECONDARY_PANELS = frozenset(
+  {
+    "nll",
+    "z_loss",
+    "token_accuracy",
+    "packing_efficiency",
+    "tokens_per_second",
+  }
+)
+
+
+def write_report(
+  model_dir: str | os.PathLike,
+  *,
+  title: str,
+  facts: Mapping[str, str],
+  results: Mapping[str, Mapping[str, float]],
+  baselines: Mapping[str, Mapping[str, float]],
+  samples: Mapping[str, Sequence[tuple[str, str, str]]],
+) -> pathlib.Path:
+  """Writes `report.md`: facts, metric table, samples and curves.
+
+  Args:
+    model_dir: the run directory.
+    title: the heading.
+    facts: name to value, shown as a list.
+    results: task -> metric -> value.
+    baselines: task -> metric -> value of the trivial answer, may be empty.
+    samples: task -> (input, prediction, target).
+
+  Returns:
+    The path of the report.
+  """
+  lines = [f"# {title}", ""]
+  lines += [f"- {name}: {value}" for name, value in facts.items()]
+  lines += ["", "## Results on validation data", ""]
+  lines += ["| task | metric | model | baseline |", "| --- | --- | --- | --- |"]
+  for task, metrics in results.items():
+    for metric, value in metrics.items():
+      baseline = baselines.get(task, {}).get(metric)
+      shown = "" if baseline is None else f"{baseline:.3f}"
+      lines.append(f"| {task} | {metric} | {value:.3f} | {shown} |")
+  lines += ["", "![learning curves](curves.png)", ""]
+  for task, rows in samples.items():
+    lines += [f"## Samples of {task}", ""]
+    lines += ["| input | prediction | target |", "| --- | --- | --- |"]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows] + [""]
+  path = pathlib.Path(model_dir) / "report.md"
+  path.write_text("\n".join(lines), encoding="utf-8")
+  return path
+
+
+def _cell(text: str) -> str:
+  return text.replace("|", "\\|").replace("\n", " ")
