@@ -1,0 +1,1 @@
+"""seqio Tasks and Mixtures, one file per application, and bundled data."""

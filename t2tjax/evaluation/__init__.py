@@ -1,0 +1,1 @@
+"""Task metrics, baselines and the evaluator of a training run."""
