@@ -44,6 +44,11 @@ setuptools.setup(
     "tensorflow-datasets>=4.9.9",
   ],
   extras_require={
+    "beam": ["apache-beam>=2.60"],
+    "cuda": ["jax[cuda12]>=0.10.2,<0.11.1"],
+    "demo": ["starlette>=0.40", "uvicorn>=0.30"],
+    "hf": ["safetensors>=0.5", "transformers>=4.50"],
+    "sweep": ["optuna>=4.0"],
     "test": [
       "codespell",
       "mypy",
@@ -51,5 +56,6 @@ setuptools.setup(
       "pytest-xdist",
       "ruff",
     ],
+    "tpu": ["jax[tpu]>=0.10.2,<0.11.1"],
   },
 )
