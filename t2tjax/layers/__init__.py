@@ -1,0 +1,1 @@
+"""Neural network layers that the networks are built from."""
