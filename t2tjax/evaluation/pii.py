@@ -10,7 +10,9 @@ import re
 
 LABELS = "NAME EMAIL PHONE ADDRESS IBAN CARD IP URL DATE ID".split()
 _LABEL = re.compile(rf"\[({'|'.join(LABELS)})\]")
-_WORD = re.compile(rf"{_LABEL.pattern}|\w+|[^\w\s]")
+# Addresses, numbers and dates with their inner punctuation are one word: full
+# stops inside and behind them must not be taken for one another.
+_WORD = re.compile(rf"{_LABEL.pattern}|\w+(?:[-.@+:/_~%&=#?]+\w+)*|[^\w\s]")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -62,8 +64,9 @@ def spans(source: str, masked: str) -> list[Span]:
   """Returns the masked spans, also of a text that was copied with mistakes.
 
   Where `masked` is no exact copy, words are aligned: a label masks the source
-  words that stand where it stands, an empty span if there are none. Of
-  several labels in one such place the first gets all words.
+  words that stand where it stands, an empty span if there are none. Changed
+  words beside it stand for as many source words; of several labels in one
+  such place the first gets all of it.
   """
   exact = exact_spans(source, masked)
   if exact is not None:
@@ -73,14 +76,18 @@ def spans(source: str, masked: str) -> list[Span]:
   masked_words = words(masked)
   found = []
   for kind, i1, i2, j1, j2 in _opcodes(source_words, masked_words):
-    if kind == "equal":
+    block = masked_words[j1:j2]
+    labels = [j for j, word in enumerate(block) if is_label(word)]
+    if kind == "equal" or not labels:
       continue
-    end = places[i2 - 1][1] if i2 else 0
-    start = places[i1][0] if i1 < i2 else end
-    for word in masked_words[j1:j2]:
-      if is_label(word):
-        found.append(Span(start, end, word[1:-1]))
-        start = end
+    # At least one source word is left to the label, if there is any.
+    first = min(i1 + labels[0], max(i1, i2 - 1))
+    last = max(i2 - (len(block) - 1 - labels[-1]), min(first + 1, i2))
+    end = places[last - 1][1] if last else 0
+    start = places[first][0] if first < last else end
+    for j in labels:
+      found.append(Span(start, end, block[j][1:-1]))
+      start = end
   return found
 
 
