@@ -1,0 +1,27 @@
+"""Checkpoints: asynchronous, atomic, checksummed, and independent of the mesh.
+
+Layout: `<model_dir>/checkpoint_<step>/` with `state/` (Orbax),
+`metadata.json`, `feed_<process>.json` and `manifest.json` (checksums of all
+of it). May import: layers 0-3.
+"""
+
+from t2tjax.checkpoint.checkpointer import Checkpointer
+from t2tjax.checkpoint.config import (
+  CheckpointConfig,
+  RestoreCheckpointConfig,
+  SaveCheckpointConfig,
+)
+from t2tjax.checkpoint.integrity import DamagedCheckpointError, find_damage
+from t2tjax.checkpoint.metadata import check_metadata
+from t2tjax.checkpoint.params import restore_params
+
+__all__ = [
+  "CheckpointConfig",
+  "Checkpointer",
+  "DamagedCheckpointError",
+  "RestoreCheckpointConfig",
+  "SaveCheckpointConfig",
+  "check_metadata",
+  "find_damage",
+  "restore_params",
+]

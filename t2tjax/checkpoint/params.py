@@ -1,0 +1,133 @@
+"""Parameters alone, for fine-tuning, evaluation and inference.
+
+May import: `trees` and this package.
+"""
+
+from collections.abc import Callable, Sequence
+import re
+
+from absl import logging
+from etils import epath
+import jax
+import jax.numpy as jnp
+
+from t2tjax import trees
+from t2tjax.checkpoint import arrays, checkpointer
+from t2tjax.checkpoint import directory as directory_lib
+from t2tjax.checkpoint.config import check_dtype
+from t2tjax.typing import Params, PyTree
+
+_PREFIX = "params/"
+
+
+def apply_assignment_map(
+  names: Sequence[str], assignment_map: Sequence[tuple[str, str | None]]
+) -> dict[str, str | None]:
+  """Returns the model's parameter name -> stored name, None for 'not read'.
+
+  Raises:
+    ValueError: if a regular expression is invalid or matches no parameter.
+  """
+  try:
+    rules = [(re.compile(regex), new) for regex, new in assignment_map]
+  except re.error as error:
+    raise ValueError(
+      "RestoreCheckpointConfig.assignment_map has the invalid regular"
+      f" expression {error.pattern!r}: {error}."
+    ) from error
+  used = set()
+  result: dict[str, str | None] = {}
+  for name in names:
+    result[name] = name
+    for regex, replacement in rules:
+      if match := regex.fullmatch(name):
+        used.add(regex.pattern)
+        result[name] = (
+          None if replacement is None else match.expand(replacement)
+        )
+        break
+  unused = [regex.pattern for regex, _ in rules if regex.pattern not in used]
+  if unused:
+    raise ValueError(
+      "RestoreCheckpointConfig.assignment_map: no parameter matches"
+      f" {', '.join(map(repr, unused))}; parameters are named like"
+      f" {', '.join(map(repr, list(names)[:3]))}."
+    )
+  return result
+
+
+def _with_dtype(leaf: jax.ShapeDtypeStruct, dtype: jnp.dtype | None):
+  if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating):
+    return leaf
+  sharding = getattr(leaf, "sharding", None)
+  return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
+
+
+def restore_params(
+  path: epath.PathLike,
+  abstract_params: PyTree,
+  *,
+  mode: str = "specific",
+  dtype: str | None = None,
+  assignment_map: Sequence[tuple[str, str | None]] = (),
+  strict: bool = True,
+  initial_params: Callable[[], Params] | None = None,
+) -> Params:
+  """Restores the parameters of a checkpoint, and nothing else of it.
+
+  Args:
+    path: a checkpoint directory or, with mode 'latest', a run directory.
+    abstract_params: `jax.ShapeDtypeStruct`s with the wanted shardings.
+    mode: see `RestoreCheckpointConfig`, as for the next three.
+    dtype: dtype of floating-point parameters; None takes that of
+      `abstract_params`.
+    assignment_map: pairs `(regex, replacement)` from the model's names to
+      stored names.
+    strict: whether a parameter that is not stored is an error.
+    initial_params: called for the parameters that are not restored.
+
+  Returns:
+    Parameters like `abstract_params`.
+
+  Raises:
+    ValueError: if there is no such checkpoint, or it does not fit.
+    DamagedCheckpointError: if its files were altered.
+  """
+  root = epath.Path(path)
+  root = root if "://" in str(path) else root.expanduser().resolve()
+  directory = checkpointer.first_whole(
+    list(directory_lib.candidates(root, mode))
+  )
+  to_dtype = check_dtype(dtype, "RestoreCheckpointConfig.dtype")
+  abstract_params = jax.tree.map(
+    lambda leaf: _with_dtype(leaf, to_dtype), abstract_params
+  )
+  wanted = dict(trees.named_leaves(abstract_params))
+  sources = apply_assignment_map(list(wanted), assignment_map)
+  restored = arrays.restore_named(
+    directory,
+    wanted,
+    {n: _PREFIX + source for n, source in sources.items() if source},
+    strict=strict,
+  )
+  left = [name for name in wanted if name not in restored]
+  logging.info(
+    "Restored %d of %d parameters of %s, without its optimizer state.%s",
+    len(restored),
+    len(wanted),
+    directory,
+    f" As initialised: {', '.join(left)}." if left else "",
+  )
+  if not left:
+    return trees.map_named(lambda name, _: restored[name], abstract_params)
+  if initial_params is None:
+    raise ValueError(
+      f"{directory} does not give {', '.join(left)}, and there are no"
+      " initial values for them here. Change"
+      " RestoreCheckpointConfig.assignment_map or set strict = True."
+    )
+  return trees.map_named(
+    lambda name, leaf, initial: restored.get(name, initial.astype(leaf.dtype)),
+    abstract_params,
+    initial_params(),
+  )
