@@ -38,7 +38,7 @@ def read(path: str, split: str | None = None) -> Iterator[dict[str, Any]]:
         yield record
 
 
-class JsonLinesSource(seqio.DataSource):
+class JsonLinesSource(seqio.FileDataSource):
   """Text fields of the records of one JSONL file, by their `split` field."""
 
   def __init__(
@@ -54,7 +54,10 @@ class JsonLinesSource(seqio.DataSource):
       splits: the values of the `split` field that are offered.
       fields: the string fields that become features.
     """
-    super().__init__(splits=splits)
+    # As a file source it tells what must be prepared again when it changes.
+    super().__init__(
+        read_file_fn=read, split_to_filepattern=dict.fromkeys(splits, path)
+    )
     self._path = path
     self._fields = tuple(fields)
 
@@ -62,10 +65,6 @@ class JsonLinesSource(seqio.DataSource):
   def supports_arbitrary_sharding(self) -> bool:
     """False: the file is one shard."""
     return False
-
-  def list_shards(self, split: str) -> Sequence[str]:
-    """Returns the one shard of a split."""
-    return [f"{self._path}:{split}"]
 
   @functools.cached_property
   def _columns(self) -> Mapping[str, Mapping[str, list[str]]]:

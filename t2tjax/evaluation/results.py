@@ -1,0 +1,62 @@
+"""What an evaluation gives back, and the file its predictions are kept in.
+
+Made by `Evaluator`, read by the run functions and `tables`; imports nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """One example as it went in, came out, and should have come out."""
+
+  inputs: str
+  prediction: str
+  target: str
+
+  def withheld(self) -> "Sample":
+    """Returns the sample with lengths in place of its texts."""
+    return Sample(
+      *(f"<{len(text)} characters, withheld>" for text in self.texts())
+    )
+
+  def texts(self) -> tuple[str, str, str]:
+    """Returns the inputs, the prediction and the target."""
+    return self.inputs, self.prediction, self.target
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalResult:
+  """Metrics and samples of one task.
+
+  Attributes:
+    task: its name.
+    metrics: name to value, of all its metric functions together.
+    samples: some examples, evenly spread over the split.
+    num_examples: how many examples the metrics are over.
+    seconds: wall time of decoding and scoring.
+  """
+
+  task: str
+  metrics: Mapping[str, float]
+  samples: Sequence[Sample] = ()
+  num_examples: int = 0
+  seconds: float = 0.0
+
+
+def write_predictions(
+  path: str | os.PathLike, samples: Sequence[Sample]
+) -> None:
+  """Writes one JSON object a line, visible only when whole."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.{os.getpid()}")
+  with open(partial, "w", encoding="utf-8") as file:
+    for sample in samples:
+      line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False)
+      file.write(line + "\n")
+  os.replace(partial, path)
