@@ -96,7 +96,7 @@ class Evaluator:
     Returns:
       `models.summarize` of the sums over all batches.
     """
-    sums: collections.Counter[str] = collections.Counter()
+    sums: dict[str, float] = collections.defaultdict(float)
     run = functools.partial(self._eval, params)
     for batch_sums in self._run(run, batches):
       for name, value in batch_sums.items():

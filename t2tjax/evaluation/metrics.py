@@ -10,6 +10,7 @@ import collections
 from collections.abc import Callable, Sequence
 import re
 import string
+from typing import Any
 
 from t2tjax.evaluation import pii
 
@@ -119,7 +120,7 @@ def squad(targets, predictions) -> dict[str, float]:
 # ---- Generated text --------------------------------------------------------
 
 
-def _streams(targets: Sequence[References]) -> list[list[str | None]]:
+def _streams(targets: Sequence[References]) -> Any:
   """Returns references as sacrebleu wants them: k-th of every example."""
   references = [_references(target) for target in targets]
   most = max(map(len, references))

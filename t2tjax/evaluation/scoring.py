@@ -1,12 +1,14 @@
 """Applies a task's postprocessor and metric functions to decoded texts.
 
 Called by `Evaluator` for a model's texts and by `baselines` for others;
-imports nothing.
+imports NumPy only.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import inspect
 from typing import Any, Protocol
+
+import numpy as np
 
 Example = Mapping[str, Any]
 
@@ -53,7 +55,7 @@ def score(
   examples: Sequence[Example],
   *,
   texts: Sequence[str] | None,
-  scores: Sequence[float] | None = None,
+  scores: Sequence[float] | np.ndarray | None = None,
 ) -> dict[str, float]:
   """Returns the metrics of texts and scores, one of each per example.
 

@@ -31,7 +31,7 @@ def metric_rows(
   Returns:
     Texts; the metrics of parts (`span_f1/NAME`) are left to the log files.
   """
-  rows = []
+  rows: list[tuple[str, ...]] = []
   for result in evaluated:
     floor = (floors or {}).get(result.task)
     for metric, value in result.metrics.items():
