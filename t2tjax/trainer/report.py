@@ -1,12 +1,15 @@
 """What is left of a run to read: `report.md` and `curves.png`.
 
-Called by `train` at the end. May import: layers 0 to 4, `trainer.writers`.
+Called by `train` at the end. May import: layers 0 to 4,
+`evaluation`, `trainer.writers`.
 """
 
 from collections.abc import Mapping, Sequence
 import os
 import pathlib
 
+from t2tjax import evaluation
+from t2tjax.evaluation import tables
 from t2tjax.trainer import writers
 
 _MAX_PANELS = 8
@@ -93,23 +96,21 @@ _SECONDARY_PANELS = frozenset(
 
 
 def write_report(
-  model_dir: str | os.PathLike,
+  directory: str | os.PathLike,
   *,
   title: str,
   facts: Mapping[str, str],
-  results: Mapping[str, Mapping[str, float]],
-  baselines: Mapping[str, Mapping[str, float]],
-  samples: Mapping[str, Sequence[tuple[str, str, str]]],
+  results: Sequence[evaluation.EvalResult],
+  floors: Mapping[str, evaluation.Floor | None],
 ) -> pathlib.Path:
   """Writes `report.md`: facts, metric table, samples and curves.
 
   Args:
-    model_dir: the run directory.
+    directory: the run directory.
     title: the heading.
     facts: name to value, shown as a list.
-    results: task -> metric -> value.
-    baselines: task -> metric -> value of the trivial answer, may be empty.
-    samples: task -> (input, prediction, target).
+    results: of the last evaluation.
+    floors: task -> the trivial answer that its metrics are held against.
 
   Returns:
     The path of the report.
@@ -117,21 +118,23 @@ def write_report(
   lines = [f"# {title}", ""]
   lines += [f"- {name}: {value}" for name, value in facts.items()]
   lines += ["", "## Results on validation data", ""]
-  lines += ["| task | metric | model | baseline |", "| --- | --- | --- | --- |"]
-  for task, metrics in results.items():
-    for metric, value in metrics.items():
-      baseline = baselines.get(task, {}).get(metric)
-      shown = "" if baseline is None else f"{baseline:.3f}"
-      lines.append(f"| {task} | {metric} | {value:.3f} | {shown} |")
-  lines += ["", "![learning curves](curves.png)", ""]
-  for task, rows in samples.items():
-    lines += [f"## Samples of {task}", ""]
-    lines += ["| input | prediction | target |", "| --- | --- | --- |"]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows] + [""]
-  path = pathlib.Path(model_dir) / "report.md"
-  path.write_text("\n".join(lines), encoding="utf-8")
+  header = ("task", "metric", "value", "baseline", "examples")
+  lines += _markdown_table(header, tables.metric_rows(results, floors))
+  lines += ["", "![learning curves](curves.png)"]
+  for result in results:
+    lines += ["", f"## Samples of {result.task}", ""]
+    rows = [sample.texts() for sample in result.samples]
+    lines += _markdown_table(("input", "prediction", "reference"), rows)
+  path = pathlib.Path(directory) / "report.md"
+  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
   return path
 
 
-def _cell(text: str) -> str:
-  return text.replace("|", "\\|").replace("\n", " ")
+def _markdown_table(
+  header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> list[str]:
+  def line(cells: Sequence[str]) -> str:
+    escaped = (c.replace("|", "\\|").replace("\n", " ") for c in cells)
+    return "| " + " | ".join(escaped) + " |"
+
+  return [line(header), line(["---"] * len(header)), *map(line, rows)]

@@ -8,7 +8,7 @@ import pathlib
 import tempfile
 
 
-def prepare(model_dir: str | os.PathLike) -> pathlib.Path:
+def prepare_run_directory(model_dir: str | os.PathLike) -> pathlib.Path:
   """Creates the run directory and proves that it can be written.
 
   Args:

@@ -3,11 +3,14 @@
 Called by `train`. May import: layers 0 to 4, `trainer.step`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 
 import jax
 
+from t2tjax import optim
+from t2tjax import state as state_lib
+from t2tjax.partitioning import Partitioner
 from t2tjax.trainer import step
 from t2tjax.typing import PyTree
 
@@ -23,18 +26,46 @@ class Trainer:
     weight_metrics: also report the RMS of every parameter and its gradient.
   """
 
-  learning_rate_fn: Callable[[jax.Array], jax.Array]
+  learning_rate_fn: optim.LearningRateFn
   num_microbatches: int = 1
   weight_metrics: bool = False
 
-  def make_train_step(self, model, axes: PyTree, dropout_seed: int) -> Callable:
-    """Returns `(state, batch) -> (state, metrics)`, not yet jitted."""
-    return step.make_train_step(
-        model,
-        model.optimizer_def,
-        axes,
-        self.learning_rate_fn,
-        num_microbatches=self.num_microbatches,
-        dropout_seed=dropout_seed,
-        weight_metrics=self.weight_metrics,
+  def check(self, batch_size: int, partitioner: Partitioner) -> None:
+    """Raises ValueError unless a batch can be cut into the microbatches."""
+    step.check_microbatches(
+      batch_size, self.num_microbatches, partitioner.num_batch_shards
     )
+
+  def compile_train_step(
+    self,
+    model: step.Trainable,
+    partitioner: Partitioner,
+    axes: state_lib.TrainState,
+    abstract: state_lib.TrainState,
+    batch_spec: Mapping[str, jax.ShapeDtypeStruct],
+    *,
+    dropout_seed: int,
+  ) -> step.TrainStep:
+    """Returns the compiled `step(state, batch) -> (state, metrics)`.
+
+    Args:
+      model: gives the loss and the optimizer.
+      partitioner: active, gives the mesh.
+      axes: logical axes of the state.
+      abstract: the state's shapes and shardings; the state given to the step
+        is consumed.
+      batch_spec: features of the global batch.
+      dropout_seed: seed of the dropout masks.
+    """
+    train_step = step.make_train_step(
+      model,
+      model.optimizer_def,
+      axes,
+      self.learning_rate_fn,
+      num_microbatches=self.num_microbatches,
+      dropout_seed=dropout_seed,
+      weight_metrics=self.weight_metrics,
+    )
+    shardings: PyTree = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    jitted = step.jit_train_step(train_step, partitioner, shardings)
+    return jitted.lower(abstract, dict(batch_spec)).compile()

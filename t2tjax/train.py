@@ -1,0 +1,187 @@
+"""Trains a model: `python -m t2tjax.train --gin_file=...`.
+
+The same command again goes on where the run stopped. May import: layers 0 to 5.
+"""
+
+from collections.abc import Callable, Mapping
+import os
+import pathlib
+import time
+from typing import Any, Protocol
+
+import jax
+
+from t2tjax import checkpoint
+from t2tjax import data
+from t2tjax import distributed
+from t2tjax import evaluation
+from t2tjax import flops
+from t2tjax import state as state_lib
+from t2tjax import trainer as trainer_lib
+from t2tjax.partitioning import Partitioner
+
+
+class RunRecord(Protocol):
+  """Writes the configuration of a run into its directory."""
+
+  def write(self, directory: str | os.PathLike, **facts: Any) -> None:
+    """Writes config as given and as resolved, versions and command line."""
+
+
+def train(
+  *,
+  model: Any,
+  model_dir: str,
+  train_dataset_cfg: data.DatasetConfig,
+  partitioner: Partitioner,
+  trainer: trainer_lib.Trainer,
+  total_steps: int,
+  checkpoint_cfg: checkpoint.CheckpointConfig,
+  train_eval_dataset_cfg: data.DatasetConfig | None = None,
+  infer_eval_dataset_cfg: data.DatasetConfig | None = None,
+  evaluator_cls: Callable[..., evaluation.Evaluator] = evaluation.Evaluator,
+  eval_steps: int | None = 20,
+  eval_period: int | None = 1000,
+  stats_period: int = 100,
+  random_seed: int = 0,
+  prepared_dir: str | None = None,
+  compilation_cache_dir: str | None = "~/.cache/t2tjax/compilation",
+  dry_run: bool = False,
+  run_record: RunRecord | None = None,
+) -> Mapping[str, float]:
+  """Trains a model, evaluates it and leaves checkpoints and a report.
+
+  Args:
+    model: network, vocabularies, optimizer and loss in one; see `models`.
+    model_dir: directory of the run. What it holds decides where the run
+      starts: its newest whole checkpoint, else `checkpoint_cfg.restore`, else
+      fresh parameters.
+    train_dataset_cfg: what to train on.
+    partitioner: mesh and sharding rules.
+    trainer: learning rate, microbatches.
+    total_steps: optimizer steps of the whole run, restarts included.
+    checkpoint_cfg: what to save, keep and start from.
+    train_eval_dataset_cfg: what to compute teacher-forced losses on.
+    infer_eval_dataset_cfg: what to decode and score with the tasks' metrics.
+    evaluator_cls: makes the evaluator of `model`.
+    eval_steps: batches of teacher-forced evaluation per task; None for all.
+    eval_period: optimizer steps between evaluations; None for one at the end.
+    stats_period: optimizer steps that a line of metrics averages over.
+    random_seed: seed of parameters and dropout; the data have their own.
+    prepared_dir: where token records are kept, shared between runs.
+    compilation_cache_dir: where compiled programs are kept; None for nowhere.
+    dry_run: show mesh, shardings, sizes and FLOPs, and return.
+    run_record: writes the configuration; given by the command line.
+
+  Returns:
+    The last evaluation: `<task>/<metric>` -> value.
+
+  Raises:
+    ValueError: what is set cannot work; says which binding to change.
+    Preempted: SIGTERM or Ctrl-C came; the state is saved.
+  """
+  started = time.monotonic()
+
+  # ---------------------------------------------- Processes, mesh, shapes
+  distributed.initialize()
+  trainer_lib.use_compilation_cache(compilation_cache_dir)
+  batch_size = train_dataset_cfg.batch_size
+  layout = partitioner.data_layout(batch_size)
+  trainer.check(batch_size, partitioner)
+  batch_spec = data.batch_spec(train_dataset_cfg, model.feature_layout)
+  abstract, axes = state_lib.abstract_state(
+    model, model.optimizer_def, batch_spec
+  )
+  abstract = trainer_lib.with_shardings(
+    abstract, state_lib.state_shardings(partitioner, abstract, axes)
+  )
+  if dry_run:
+    trainer_lib.show_overview(
+      model, trainer, partitioner, abstract, axes, batch_spec,
+      total_steps=total_steps,
+    )  # fmt: skip
+    return {}
+
+  # ---------------------------------------------- Directory, data, state
+  directory = trainer_lib.prepare_run_directory(model_dir)
+  if run_record is not None and distributed.is_primary():
+    run_record.write(directory, seeds={"random_seed": random_seed})
+  feed = data.train_feed(
+    train_dataset_cfg, model.feature_layout, layout, prepared_dir=prepared_dir
+  )
+  saver = checkpoint.Checkpointer(directory, checkpoint_cfg.save)
+  start = trainer_lib.initial_state(
+    model, partitioner, axes, abstract,
+    saver=saver, restore=checkpoint_cfg.restore, feed=feed, seed=random_seed,
+  )  # fmt: skip
+  state, first_step = start.state, int(start.state.step)
+  log = trainer_lib.RunLog(
+    directory,
+    first_step=first_step,
+    total_steps=total_steps,
+    flops_per_step=3 * model.flops(batch_spec),
+    peak_flops=flops.peak_flops(jax.devices()[0]),
+  )
+  log.note(f"{start.origin}; training to step {total_steps} in {directory}")
+
+  with (
+    partitioner.activate(),
+    trainer_lib.PreemptionGuard() as guard,
+    data.DeviceFeed(feed, partitioner.batch_sharding) as batches,
+  ):
+    # -------------------------------------------- Programs
+    train_step = trainer.compile_train_step(
+      model, partitioner, axes, abstract, batch_spec, dropout_seed=random_seed
+    )
+    validation = trainer_lib.Validation(
+      evaluator_cls(model, batch_sharding=partitioner.batch_sharding),
+      log,
+      loss_batches=loss_batches,
+      decode_tasks=decode_tasks,
+    )
+
+    # -------------------------------------------- Loop
+    # The order of operations decides what a resumed run sees: do not change it.
+    for step in range(first_step, total_steps):
+      batch = log.wait_for(batches.__next__)
+      state, metrics = train_step(state, batch)
+      if step % stats_period == 0:
+        log.report(step)  # Of the steps before, while this one runs.
+      log.add(metrics)
+
+      done = step + 1
+      last, stop = done == total_steps, guard.should_stop(done)
+      evaluates = last or _due(done, eval_period)
+      saves = last or stop or _due(done, save_period)
+      if evaluates or saves:
+        log.report(done)
+        with log.paused():
+          found = validation.run(done, state.params) if evaluates else None
+          if saves and save_period:
+            saver.save(
+              done,
+              state,
+              feed_state=batches.state(),
+              metadata=trainer_lib.run_metadata(model),
+              metrics=found,
+            )
+      if stop and not last:
+        saver.close()
+        log.close()
+        raise trainer_lib.Preempted(done)
+
+    # -------------------------------------------- Summary
+    saver.close()
+    return trainer_lib.finish(
+      directory, state, validation, log, started=started
+    )
+
+
+def _due(step: int, period: int | None) -> bool:
+  return period is not None and step % period == 0
+
+
+if __name__ == "__main__":
+  from t2tjax.config import cli
+
+  cli.main(train)

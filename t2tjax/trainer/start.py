@@ -1,0 +1,159 @@
+"""Where a run starts: its own checkpoint, another one, or fresh parameters.
+
+Called by `train`. May import: layers 0 to 4.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+
+from t2tjax import checkpoint
+from t2tjax import data
+from t2tjax import state as state_lib
+from t2tjax.partitioning import Partitioner
+from t2tjax.typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """The state a run begins with, and where it came from."""
+
+  state: state_lib.TrainState
+  origin: str
+
+
+def use_compilation_cache(directory: str | None) -> None:
+  """Keeps compiled programs, so that a second start need not compile.
+
+  Args:
+    directory: where; None switches the cache off.
+  """
+  if directory is None:
+    return
+  path = pathlib.Path(os.path.expanduser(directory))
+  path.mkdir(parents=True, exist_ok=True)
+  jax.config.update("jax_compilation_cache_dir", str(path))
+  # By default JAX keeps only what took a second to compile; the many small
+  # programs of a start add up.
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def run_metadata(model: Any) -> dict[str, Any]:
+  """Returns what a checkpoint of this model must agree on with a later run."""
+  return {
+    "vocabularies": {
+      name: getattr(model, name).fingerprint
+      for name in ("input_vocabulary", "output_vocabulary")
+    }
+  }
+
+
+def with_shardings(abstract: PyTree, shardings: PyTree) -> PyTree:
+  """Returns abstract arrays that know where they go."""
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    abstract,
+    shardings,
+  )
+
+
+def initial_state(
+  model: Any,
+  partitioner: Partitioner,
+  axes: state_lib.TrainState,
+  abstract: state_lib.TrainState,
+  *,
+  saver: checkpoint.Checkpointer,
+  restore: checkpoint.RestoreCheckpointConfig | None,
+  feed: data.Feed,
+  seed: int,
+) -> Start:
+  """Returns the state to start from and puts the feed in its place.
+
+  In this order: the newest whole checkpoint of the run itself, the checkpoint
+  that `restore` names, fresh parameters.
+
+  Args:
+    model: initialises what is not restored.
+    partitioner: its mesh holds the state.
+    axes: logical axes of the state.
+    abstract: of the state, with shardings.
+    saver: of the run.
+    restore: what to start from when the run has no checkpoint yet.
+    feed: is put behind the last batch that the state has seen.
+    seed: of fresh parameters.
+  """
+  if saver.latest_step() is not None:
+    return _resume(saver, model, abstract, feed, origin="resumed")
+  if restore is None:
+    state = state_lib.init_state(
+      model, model.optimizer_def, feed.batch_spec, partitioner, seed=seed
+    )
+    return Start(state, "fresh parameters")
+  if not restore.params_only:
+    other = checkpoint.Checkpointer(restore.path)
+    return _resume(other, model, abstract, feed, origin="continued")
+
+  def fresh_params() -> PyTree:
+    fresh = state_lib.init_state(
+      model, model.optimizer_def, feed.batch_spec, partitioner, seed=seed
+    )
+    return fresh.params
+
+  params = checkpoint.restore_params(
+    restore.path,
+    abstract.params,
+    mode=restore.mode,
+    dtype=restore.dtype,
+    assignment_map=restore.assignment_map,
+    strict=restore.strict,
+    initial_params=fresh_params,
+  )
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.opt_state)
+  opt_state = jax.jit(
+    lambda params: model.optimizer_def.init(params, axes.params),
+    out_shardings=shardings,
+  )(params)
+  step = jax.device_put(jnp.int32(0), abstract.step.sharding)
+  state = state_lib.TrainState(step, params, opt_state)
+  return Start(state, f"parameters of {restore.path}, a new optimizer state")
+
+
+def _resume(
+  saver: checkpoint.Checkpointer,
+  model: Any,
+  abstract: state_lib.TrainState,
+  feed: data.Feed,
+  *,
+  origin: str,
+) -> Start:
+  """Restores everything a checkpoint holds."""
+  state, feed_state, metadata = saver.restore(abstract)
+  check_vocabularies(metadata, model, saver.model_dir)
+  feed.restore(feed_state)
+  step = int(state.step)
+  logging.info("%s at step %d of %s", origin, step, saver.model_dir)
+  return Start(
+    state, f"{origin} at step {step} of {saver.model_dir}, optimizer included"
+  )
+
+
+def check_vocabularies(
+  stored: Mapping[str, Any], model: Any, path: str | os.PathLike
+) -> None:
+  """Raises ValueError if a checkpoint was made with another vocabulary."""
+  checkpoint.check_metadata(
+    stored,
+    run_metadata(model),
+    path=path,
+    change="Set VOCABULARY to that of the checkpoint, or start in another "
+    "MODEL_DIR",
+  )

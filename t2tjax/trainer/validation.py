@@ -1,0 +1,108 @@
+"""Evaluation during training: teacher-forced losses, then decoding.
+
+Called by `train` every `eval_period` steps and at the end. May import: layers 0
+to 4, `evaluation`, `trainer.run_log`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from t2tjax import evaluation
+from t2tjax.evaluation import scoring
+from t2tjax.trainer import run_log
+from t2tjax.typing import Params
+
+LossBatches = Mapping[str, Iterable[Mapping[str, np.ndarray]]]
+
+
+class Validation:
+  """Evaluates parameters on every task and writes what it finds.
+
+  Attributes:
+    last_step: the step that was evaluated last, if any was.
+    found: its `<task>/<metric>` -> value.
+    results: its metrics and samples, by task.
+  """
+
+  def __init__(
+    self,
+    evaluator: evaluation.Evaluator,
+    log: run_log.RunLog,
+    *,
+    loss_batches: LossBatches,
+    decode_tasks: Sequence[scoring.EvalTask],
+  ):
+    """Checks the tasks, so that a run does not fail at its first evaluation.
+
+    Args:
+      evaluator: computes losses and metrics.
+      log: takes the metrics, under `eval/<task>`, and shows them.
+      loss_batches: task name -> batches for teacher-forced evaluation.
+      decode_tasks: tasks to decode.
+    """
+    evaluator.check(decode_tasks)
+    self._evaluator = evaluator
+    self._loss_batches = loss_batches
+    self._decode_tasks = decode_tasks
+    self._log = log
+    self.found: dict[str, float] = {}
+    self.results: list[evaluation.EvalResult] = []
+    self.last_step: int | None = None
+
+  def run(self, step: int, params: Params) -> dict[str, float]:
+    """Evaluates, writes and shows.
+
+    Args:
+      step: the number of completed optimizer steps.
+      params: the model's parameters, on devices.
+
+    Returns:
+      `<task>/<metric>` -> value; teacher-forced metrics are `<task>/loss`,
+      `<task>/token_accuracy` and so on.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for task, batches in self._loss_batches.items():
+      metrics = self._evaluator.teacher_forced(params, batches)
+      # A task's own metric may be called accuracy as well.
+      metrics["token_accuracy"] = metrics.pop("accuracy")
+      found[task] = metrics
+    self.results = self._evaluator.evaluate(
+      params, self._decode_tasks, step=step
+    )
+    for result in self.results:
+      found.setdefault(result.task, {}).update(result.metrics)
+    for task, metrics in found.items():
+      self._log.writer.write(f"eval/{task}", step, metrics)
+      shown = "  ".join(
+        f"{name} {value:.3f}"
+        for name, value in metrics.items()
+        if name in self._shown_metrics(task)
+      )
+      self._log.note(f"eval at step {step}  {task}: {shown}")
+    self._log.writer.flush()
+    self.last_step = step
+    self.found = {
+      f"{task}/{name}": value
+      for task, metrics in found.items()
+      for name, value in metrics.items()
+    }
+    return self.found
+
+  def _shown_metrics(self, task: str) -> set[str]:
+    own = {
+      name
+      for result in self.results
+      if result.task == task
+      for name in result.metrics
+      if "/" not in name
+    }
+    return {"loss"} | own
+
+  def floors(self) -> dict[str, evaluation.Floor | None]:
+    """Returns, by task, the metrics of the better trivial answer."""
+    evaluated = {result.task: result.num_examples for result in self.results}
+    return {
+      task.name: evaluation.floor(task, evaluated[task.name])
+      for task in self._decode_tasks
+    }
