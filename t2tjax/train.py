@@ -4,28 +4,15 @@ The same command again goes on where the run stopped. May import: layers 0 to 5.
 """
 
 from collections.abc import Callable, Mapping
-import os
-import pathlib
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
-from t2tjax import checkpoint
-from t2tjax import data
-from t2tjax import distributed
-from t2tjax import evaluation
-from t2tjax import flops
+from t2tjax import checkpoint, data, distributed, evaluation, flops
 from t2tjax import state as state_lib
 from t2tjax import trainer as trainer_lib
 from t2tjax.partitioning import Partitioner
-
-
-class RunRecord(Protocol):
-  """Writes the configuration of a run into its directory."""
-
-  def write(self, directory: str | os.PathLike, **facts: Any) -> None:
-    """Writes config as given and as resolved, versions and command line."""
 
 
 def train(
@@ -47,7 +34,7 @@ def train(
   prepared_dir: str | None = None,
   compilation_cache_dir: str | None = "~/.cache/t2tjax/compilation",
   dry_run: bool = False,
-  run_record: RunRecord | None = None,
+  run_record: Callable[..., None] | None = None,
 ) -> Mapping[str, float]:
   """Trains a model, evaluates it and leaves checkpoints and a report.
 
@@ -71,7 +58,8 @@ def train(
     prepared_dir: where token records are kept, shared between runs.
     compilation_cache_dir: where compiled programs are kept; None for nowhere.
     dry_run: show mesh, shardings, sizes and FLOPs, and return.
-    run_record: writes the configuration; given by the command line.
+    run_record: `(directory, seeds=)` writes the configuration there; given by
+      the command line.
 
   Returns:
     The last evaluation: `<task>/<metric>` -> value.
@@ -104,8 +92,8 @@ def train(
 
   # ---------------------------------------------- Directory, data, state
   directory = trainer_lib.prepare_run_directory(model_dir)
-  if run_record is not None and distributed.is_primary():
-    run_record.write(directory, seeds={"random_seed": random_seed})
+  if run_record is not None:
+    run_record(directory, seeds={"random_seed": random_seed})
   feed = data.train_feed(
     train_dataset_cfg, model.feature_layout, layout, prepared_dir=prepared_dir
   )

@@ -5,16 +5,19 @@ Called by the run functions. May import: layers 0 to 4 and `evaluation`.
 
 from t2tjax.trainer.finish import finish
 from t2tjax.trainer.overview import show_overview
-from t2tjax.trainer.preemption import EXIT_CODE_PREEMPTED
-from t2tjax.trainer.preemption import Preempted
-from t2tjax.trainer.preemption import PreemptionGuard
+from t2tjax.trainer.preemption import (
+  EXIT_CODE_PREEMPTED,
+  Preempted,
+  PreemptionGuard,
+)
 from t2tjax.trainer.run_directory import prepare_run_directory
-from t2tjax.trainer.run_log import DivergedError
-from t2tjax.trainer.run_log import RunLog
-from t2tjax.trainer.start import initial_state
-from t2tjax.trainer.start import run_metadata
-from t2tjax.trainer.start import use_compilation_cache
-from t2tjax.trainer.start import with_shardings
+from t2tjax.trainer.run_log import DivergedError, RunLog
+from t2tjax.trainer.start import (
+  initial_state,
+  run_metadata,
+  use_compilation_cache,
+  with_shardings,
+)
 from t2tjax.trainer.trainer import Trainer
 from t2tjax.trainer.validation import Validation
 

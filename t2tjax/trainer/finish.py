@@ -10,12 +10,10 @@ import time
 
 import jax
 
-from t2tjax import evaluation
+from t2tjax import evaluation, trees
 from t2tjax import state as state_lib
-from t2tjax import trees
 from t2tjax.evaluation import tables
-from t2tjax.trainer import report
-from t2tjax.trainer import run_log
+from t2tjax.trainer import report, run_log
 from t2tjax.trainer import validation as validation_lib
 
 

@@ -3,15 +3,15 @@
 Called by `train` for `--dry_run`. May import: layers 0 to 4.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import rich.console
 import rich.table
 
-from t2tjax import partitioning
+from t2tjax import partitioning, trees
 from t2tjax import state as state_lib
-from t2tjax import trees
 from t2tjax.trainer import trainer as trainer_lib
 
 
@@ -21,7 +21,7 @@ def show_overview(
   partitioner: partitioning.Partitioner,
   abstract: state_lib.TrainState,
   axes: state_lib.TrainState,
-  batch_spec: state_lib.BatchSpec,
+  batch_spec: Mapping[str, jax.ShapeDtypeStruct],
   *,
   total_steps: int,
 ) -> None:

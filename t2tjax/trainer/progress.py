@@ -5,13 +5,10 @@ Called by `train`. May import: layers 0 to 4.
 
 from collections.abc import Mapping
 import datetime
-import logging
 import sys
 
 import rich.console
 import rich.progress
-
-logger = logging.getLogger("t2tjax")
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:

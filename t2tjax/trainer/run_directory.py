@@ -29,7 +29,7 @@ def prepare_run_directory(model_dir: str | os.PathLike) -> pathlib.Path:
       os.fsync(probe.fileno())
   except OSError as error:
     raise ValueError(
-        f"MODEL_DIR is {str(path)!r}, which cannot be written "
-        f"({error.strerror}). Set --gin.MODEL_DIR to a directory that can."
+      f"MODEL_DIR is {str(path)!r}, which cannot be written "
+      f"({error.strerror}). Set --gin.MODEL_DIR to a directory that can."
     ) from error
   return path

@@ -13,8 +13,7 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 
-from t2tjax import checkpoint
-from t2tjax import data
+from t2tjax import checkpoint, data
 from t2tjax import state as state_lib
 from t2tjax.partitioning import Partitioner
 from t2tjax.typing import PyTree

@@ -23,9 +23,7 @@ class MetricWindow:
   which happens after the next step was dispatched: the device never waits.
   """
 
-  def __init__(
-      self, *, flops_per_step: float | None, peak_flops: float | None
-  ):
+  def __init__(self, *, flops_per_step: float | None, peak_flops: float | None):
     """Starts the clock.
 
     Args:
