@@ -243,11 +243,9 @@ class Checkpointer:
         f" {directory_lib.describe(self._dir)}."
       )
     steps = [step for step in reversed(self.all_steps()) if step <= latest]
-    directory = first_whole(
-      [directory_lib.checkpoint_dir(self._dir, step) for step in steps]
-    )
-    chosen = directory_lib.step_of(directory)
-    self._damaged.update(steps[: steps.index(chosen)])
+    directories = [directory_lib.checkpoint_dir(self._dir, s) for s in steps]
+    directory = first_whole(directories)
+    self._damaged.update(steps[: directories.index(directory)])
     self._newest_is_whole = True
     return directory
 

@@ -1,0 +1,15 @@
+"""Decoding functions, to be bound to `decode_fn` of a model.
+
+May import: layers 0-2.
+"""
+
+from t2tjax.decoding.loop import Decoded, DecodeFn, TokensToLogits
+from t2tjax.decoding.sampling import greedy_decode, temperature_sample
+
+__all__ = [
+  "DecodeFn",
+  "Decoded",
+  "TokensToLogits",
+  "greedy_decode",
+  "temperature_sample",
+]

@@ -1,0 +1,163 @@
+"""Greedy decoding and sampling with temperature, top-k and top-p.
+
+Bound to `decode_fn` of a model. See `loop` for the letters of the shapes.
+May import: typing, loop.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from t2tjax.decoding import loop
+from t2tjax.typing import Array, PyTree
+
+_MASKED = -1e9
+
+
+def greedy_decode(
+  tokens_to_logits: loop.TokensToLogits,
+  cache: PyTree,
+  *,
+  first_tokens: Array,
+  first_position: Array,
+  num_steps: int,
+  limits: Array,
+  eos_id: int,
+  num_decodes: int = 1,
+  key: Array | None = None,
+) -> loop.Decoded:
+  """Takes the most probable token at every step; see `loop.DecodeFn`."""
+  del key
+  if num_decodes != 1:
+    raise ValueError(
+      f"num_decodes = {num_decodes}, but greedy decoding has one result per"
+      " input. Bind decode_fn = @decoding.temperature_sample for several."
+    )
+  tokens_BL, scores_B = loop.run(
+    lambda logits_RV, step: jnp.argmax(logits_RV, axis=-1),
+    tokens_to_logits,
+    cache,
+    first_tokens=first_tokens,
+    first_position=first_position,
+    num_steps=num_steps,
+    limits=limits,
+    eos_id=eos_id,
+  )
+  return loop.Decoded(tokens_BL[:, None], scores_B[:, None])
+
+
+def temperature_sample(
+  tokens_to_logits: loop.TokensToLogits,
+  cache: PyTree,
+  *,
+  first_tokens: Array,
+  first_position: Array,
+  num_steps: int,
+  limits: Array,
+  eos_id: int,
+  num_decodes: int = 1,
+  key: Array | None = None,
+  temperature: float = 1.0,
+  topk: int = 0,
+  topp: float = 0.0,
+) -> loop.Decoded:
+  """Samples `num_decodes` sequences per input; see `loop.DecodeFn`.
+
+  Row i draws from `fold_in(key, i)`, so the size of the batch does not change
+  what a row draws.
+
+  Args:
+    tokens_to_logits: see `loop.DecodeFn`, as for all up to `key`.
+    cache: likewise.
+    first_tokens: likewise.
+    first_position: likewise.
+    num_steps: likewise.
+    limits: likewise.
+    eos_id: likewise.
+    num_decodes: likewise.
+    key: needed unless `temperature` is 0.
+    temperature: divides the logits; 0 is greedy.
+    topk: sample among the k most probable tokens; 0 for all.
+    topp: sample among the fewest tokens whose probabilities reach p; 0 for
+      all. With `topk` too, it is applied to what top-k leaves.
+
+  Returns:
+    Sequences sorted by their score, the best first.
+  """
+  _check(temperature, topk, topp)
+  if temperature and key is None:
+    raise ValueError(
+      f"Sampling with temperature = {temperature} needs a random key; give"
+      " predict_batch a key, or bind temperature_sample.temperature = 0."
+    )
+  rows = first_tokens.shape[0]
+
+  def choose(logits_RV: Array, step: Array) -> Array:
+    if key is None or not temperature:
+      return jnp.argmax(logits_RV, axis=-1)
+    logits_RV = keep_topk(logits_RV / temperature, topk)
+    logits_RV = keep_topp(logits_RV, topp)
+
+    def draw(row: Array, logits_V: Array) -> Array:
+      row_key = jax.random.fold_in(jax.random.fold_in(key, row), step)
+      return jax.random.categorical(row_key, logits_V)
+
+    return jax.vmap(draw)(jnp.arange(rows), logits_RV)
+
+  tokens_RL, scores_R = loop.run(
+    choose,
+    tokens_to_logits,
+    cache,
+    first_tokens=first_tokens,
+    first_position=first_position,
+    num_steps=num_steps,
+    limits=limits,
+    eos_id=eos_id,
+  )
+  scores_BN = scores_R.reshape(-1, num_decodes)
+  tokens_BNL = tokens_RL.reshape(*scores_BN.shape, num_steps)
+  order_BN = jnp.argsort(-scores_BN, axis=-1)
+  return loop.Decoded(
+    jnp.take_along_axis(tokens_BNL, order_BN[..., None], axis=1),
+    jnp.take_along_axis(scores_BN, order_BN, axis=1),
+  )
+
+
+def keep_topk(logits: Array, k: int) -> Array:
+  """Masks all but the k largest logits `[rows, vocab]`; ties stay."""
+  if not 0 < k < logits.shape[-1]:
+    return logits
+  smallest = jax.lax.top_k(logits, k)[0][:, -1:]
+  return jnp.where(logits < smallest, _MASKED, logits)
+
+
+def keep_topp(logits: Array, p: float) -> Array:
+  """Masks all but the fewest tokens `[rows, vocab]` that reach mass p.
+
+  Ties with the last of them stay, and so does the most probable token.
+  """
+  if not 0.0 < p < 1.0:
+    return logits
+  descending = -jnp.sort(-logits, axis=-1)
+  probs = jax.nn.softmax(descending, axis=-1)
+  # The mass before a token; a token stays if that has not reached p.
+  before = jnp.cumsum(probs, axis=-1) - probs
+  smallest = jnp.min(
+    jnp.where(before < p, descending, jnp.inf), axis=-1, keepdims=True
+  )
+  return jnp.where(logits < smallest, _MASKED, logits)
+
+
+def _check(temperature: float, topk: int, topp: float) -> None:
+  if temperature < 0:
+    raise ValueError(
+      f"temperature_sample.temperature = {temperature} must be 0 (greedy) or"
+      " positive."
+    )
+  if topk < 0:
+    raise ValueError(
+      f"temperature_sample.topk = {topk} must be 0 (all tokens) or positive."
+    )
+  if not 0.0 <= topp <= 1.0:
+    raise ValueError(
+      f"temperature_sample.topp = {topp} must be between 0 (all tokens) and 1."
+    )
