@@ -6,9 +6,17 @@ Called by `loader` once everything is read. Each check adds to `Problems`.
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
-from t2tjax.config import coercion, errors, gin_runtime, parameters, values
+from t2tjax.config import (
+  coercion,
+  errors,
+  files,
+  gin_runtime,
+  parameters,
+  values,
+)
 from t2tjax.config.reach import Reach, last_macro, prefixes
 
 
@@ -22,9 +30,8 @@ def check(program: values.Program, problems: errors.Problems) -> Reach:
   Returns:
     What the program reaches.
   """
-  _check_cycles(program, problems)
-  if problems:
-    problems.raise_if_any()
+  if _check_cycles(program, problems):
+    problems.raise_if_any()  # Nothing below could follow such a macro.
   _check_macros_are_used(program, problems)
   _check_scopes(program, problems)
   _check_shadowed(program, problems)
@@ -43,8 +50,9 @@ def check(program: values.Program, problems: errors.Problems) -> Reach:
   return reach
 
 
-def _check_cycles(program: values.Program, problems: errors.Problems) -> None:
+def _check_cycles(program: values.Program, problems: errors.Problems) -> bool:
   macros = program.macros
+  found = False
   for start, binding in macros.items():
     pending, seen = [binding.value], set()
     while pending:
@@ -52,12 +60,14 @@ def _check_cycles(program: values.Program, problems: errors.Problems) -> None:
         if not isinstance(leaf, values.MacroRef) or leaf.name in seen:
           continue
         if leaf.name == start:
+          found = True
           problems.add(
             f"{binding.origin}: the macro {start} is defined by itself"
           )
         elif leaf.name in macros:
           pending.append(macros[leaf.name].value)
         seen.add(leaf.name)
+  return found
 
 
 def _check_macros_are_used(
@@ -101,7 +111,8 @@ def _check_scopes(program: values.Program, problems: errors.Problems) -> None:
     close = bool(difflib.get_close_matches(binding.scope, near, 1, 0.8))
     # A file may be half of a configuration, so that only a slip is an error.
     if binding.origin.is_flag or close:
-      hint = f" Did you mean {errors.one_of(near)}?" if near else ""
+      scopes = errors.one_of([f"{scope}/" for scope in near])
+      hint = f" Did you mean {scopes}?" if near else ""
       problems.add(
         f"{binding.origin}: no reference has the scope"
         f" {binding.scope}/ of {binding.label}.{hint}"
@@ -173,6 +184,8 @@ def _fit_types(program: values.Program, problems: errors.Problems) -> None:
       fitted.setdefault(source.name, []).append(binding.value)
   for (type_name, value, where, hint), labels in wrong.items():
     verb = "take" if len(labels) > 1 else "takes"
+    if type_name == "Any":  # Only text without quotes fits nothing.
+      type_name = "a literal or a reference"
     who = errors.one_of(labels).replace(" or ", " and ")
     hint = f" {hint}" if hint else ""
     problems.add(f"{who} {verb} {type_name}, not {value} ({where}).{hint}")
@@ -203,7 +216,7 @@ def _missing(program: values.Program, reach: Reach) -> dict[str, str]:
       if known is gin_runtime.NO_CONSTANT and leaf.name not in macros:
         found.setdefault(leaf.name, []).append(
           f"used by {binding.label} ({binding.origin}) but never set"
-          + errors.did_you_mean(leaf.name, macros).rstrip()
+          + _who_sets(leaf.name)
         )
   for node in reach.nodes.values():
     for parameter in node.unbound() if node.called else ():
@@ -219,6 +232,23 @@ def _missing(program: values.Program, reach: Reach) -> dict[str, str]:
     if name in macros and users:
       reasons[name] += f"; for {errors.one_of(users[:3])}"
   return reasons
+
+
+def _who_sets(macro: str) -> str:
+  """Names shipped files that set a macro, which is how MODEL is meant."""
+  definition = re.compile(rf"^{re.escape(macro)} *=(?! *%gin.REQUIRED)", re.M)
+  root = files.shipped_root()
+  texts = {n: files.read(str(root / n)) for n in files.shipped_files()}
+  found = [name for name, text in texts.items() if definition.search(text)]
+  # A base file is less use than one that includes it and gives sizes.
+  sized = [
+    name
+    for name, text in texts.items()
+    if any(f"include '{base}'" in text for base in found)
+  ]
+  if not found:
+    return ""
+  return f"; add a file that does, such as --gin_file={[*sized, *found][0]}"
 
 
 def _users(name: str, program: values.Program) -> list[str]:

@@ -16,6 +16,7 @@ class Problems:
 
   def __init__(self) -> None:
     self._messages: list[str] = []
+    self.secrets: set[str] = set()  # Texts to leave out of the message.
 
   def __bool__(self) -> bool:
     return bool(self._messages)
@@ -33,24 +34,41 @@ class Problems:
     """
     if not self._messages:
       return
-    if len(self._messages) == 1:
-      raise ConfigError(self._messages[0])
-    items = [
-      f"{number}. " + message.replace("\n", "\n   ")
-      for number, message in enumerate(self._messages, 1)
-    ]
-    raise ConfigError(
-      f"{len(items)} problems in the configuration:\n" + "\n".join(items)
-    )
+    told = self._messages[0]
+    if len(self._messages) > 1:
+      items = [
+        f"{number}. " + message.replace("\n", "\n   ")
+        for number, message in enumerate(self._messages, 1)
+      ]
+      heading = f"{len(items)} problems in the configuration:\n"
+      told = heading + "\n".join(items)
+    for secret in self.secrets:
+      told = told.replace(secret, "<redacted>")
+    raise ConfigError(told)
 
 
-def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-  """Returns the names most like `name`, ignoring case, the best first."""
-  by_folded: dict[str, str] = {}
+def nearest(
+  name: str, names: Iterable[str], *, margin: float = 0.1
+) -> list[str]:
+  """Returns the names most like `name`, ignoring case, the best first.
+
+  Args:
+    name: What was given.
+    names: What is valid.
+    margin: How much less alike than the best match a further one may be.
+
+  Returns:
+    At most three names, maybe none.
+  """
+  matcher = difflib.SequenceMatcher(b=name.lower())
+  scored: dict[str, float] = {}
   for candidate in names:
-    by_folded.setdefault(candidate.lower(), candidate)
-  found = difflib.get_close_matches(name.lower(), by_folded, count, 0.6)
-  return [by_folded[match] for match in found]
+    matcher.set_seq1(candidate.lower())
+    if matcher.quick_ratio() >= 0.6:
+      scored[candidate] = matcher.ratio()
+  least = max(0.6, max(scored.values(), default=0.0) - margin)
+  good = [candidate for candidate, score in scored.items() if score >= least]
+  return sorted(good, key=lambda c: (-scored[c], c))[:3]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

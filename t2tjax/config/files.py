@@ -103,7 +103,7 @@ class Finder:
     for root in [*places, str(shipped_root())]:
       for path in _listing(root):
         known.setdefault(path, os.path.basename(path))
-    close = errors.nearest(name, known)
+    close = errors.nearest(name, known, margin=0.3)
     base = os.path.basename(name)
     close += [
       path

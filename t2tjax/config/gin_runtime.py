@@ -19,9 +19,17 @@ from t2tjax.config import values
 if TYPE_CHECKING:
   from t2tjax.config.names import Target
 
-# Names that a configuration of this process registered. Another configuration
-# must import them itself before it can use them.
-_OURS: set[str] = set()
+# What the current configuration registered, by gin's name for it.
+_OURS: dict[str, Callable[..., Any]] = {}
+
+
+def reset() -> None:
+  """Forgets the current configuration and all that it registered."""
+  gin.clear_config()
+  for selector, function in _OURS.items():
+    gin_config._REGISTRY.pop(selector)
+    gin_config._INVERSE_REGISTRY.pop(function)
+  _OURS.clear()
 
 
 def find_registered(selector: str) -> tuple[str, str, Any] | None:
@@ -34,11 +42,7 @@ def find_registered(selector: str) -> tuple[str, str, Any] | None:
     Module, path within it and the function or class; None if nothing, or
     more than one thing, has this name.
   """
-  matches = [
-    key
-    for key in gin_config._REGISTRY.matching_selectors(selector)
-    if key not in _OURS
-  ]
+  matches = gin_config._REGISTRY.matching_selectors(selector)
   if len(matches) != 1:
     return None
   found = gin_config._REGISTRY[matches[0]]
@@ -61,7 +65,7 @@ def activate(
   bindings: list[values.Binding],
   macros: Mapping[str, values.Binding],
 ) -> None:
-  """Makes a configuration gin's current one; it replaces any other.
+  """Makes a configuration gin's current one, after a `reset`.
 
   Args:
     targets: Everything that is bound or referenced.
@@ -71,7 +75,6 @@ def activate(
   Raises:
     TypeError: if gin cannot wrap one of the targets.
   """
-  gin.clear_config()
   # Methods before their classes: registering the class picks them up.
   for target in sorted(targets, key=lambda t: t.owner is None):
     _register(target)
@@ -88,16 +91,13 @@ def arguments(target: Target) -> dict[str, Any]:
 
 
 def _register(target: Target) -> None:
-  found = gin_config._inverse_lookup(target.object)
-  if found is not None and found.selector not in _OURS:
-    return  # Decorated by a library: its own name and wrapper are used.
+  if is_decorated(target):
+    return  # The library's own name and wrapper are used.
   module, _, name = target.key.rpartition(".")
   if target.owner is not None:
     module = target.owner.key
-  # Another run function of this process may have had the same name.
-  with gin_config.interactive_mode():
-    gin.external_configurable(target.object, name=name, module=module)
-  _OURS.add(f"{module}.{name}")
+  gin.external_configurable(target.object, name=name, module=module)
+  _OURS[f"{module}.{name}"] = target.object
 
 
 def is_decorated(target: Target) -> bool:

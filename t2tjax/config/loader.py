@@ -144,6 +144,7 @@ def load(
   Raises:
     ConfigError: naming every mistake that was found.
   """
+  gin_runtime.reset()
   finder = files.Finder(search_paths, allow_remote=allow is not None)
   reader = _Reader(
     names.Names(run_function, importer, allow), finder, errors.Problems()
@@ -154,6 +155,7 @@ def load(
   if reader.unreadable:
     reader.problems.raise_if_any()
   program = reader.program()
+  reader.problems.secrets = resolved.secrets(program)
   reach = checks.check(program, reader.problems)
   reader.problems.raise_if_any()
   try:

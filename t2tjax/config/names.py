@@ -211,6 +211,9 @@ class Names:
       )
     if known:
       return known[0]
+    method = self._method(selector)
+    if method is not None:
+      return method
     if root in self._everywhere.symbols:
       return self._walk(self._everywhere.symbols[root], selector)
     registered = gin_runtime.find_registered(selector)
@@ -238,6 +241,18 @@ class Names:
       if spelling == selector or spelling.endswith(f".{selector}")
     }
     return list(found.values())
+
+  def _method(self, selector: str) -> Target | None:
+    """Finds `Class.method` of a class that is known by its short name."""
+    head, _, name = selector.rpartition(".")
+    owners = self._spelled(head) if head else []
+    if len(owners) != 1 or not inspect.isclass(owners[0].object):
+      return None
+    owner, method = owners[0], getattr(owners[0].object, name, None)
+    if not inspect.isfunction(method):
+      return None
+    path = f"{owner.path}.{name}"
+    return self._target(owner.module, path, owner.alias, method, owner)
 
   def _walk(self, symbol: _Symbol, selector: str) -> Target:
     parts = selector.split(".")

@@ -93,7 +93,7 @@ def _annotation(
     return type(default) if isinstance(default, (bool, str)) else Any
   if isinstance(annotation, str):
     annotation = _evaluate(function, parameter.name, annotation)
-  if parameter.default is None:
+  if parameter.default is None and annotation is not Any:
     try:
       return typing.Optional[annotation]  # noqa: UP045 (any annotation)
     except TypeError:

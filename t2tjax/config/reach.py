@@ -27,6 +27,8 @@ class Node:
     called: Whether the configuration itself calls it, with no arguments.
     needed_by: Name of the binding that refers to it; empty for the run
       function.
+    shown_scope: The scope to show. What a macro calls runs in a scope of the
+      macro's name, which matters only if something is bound there.
   """
 
   target: Target
@@ -34,10 +36,11 @@ class Node:
   bound: dict[str, values.Binding]
   called: bool
   needed_by: str
+  shown_scope: str = ""
 
   def label(self, name: str) -> str:
-    """Name under which a parameter of this use is bound."""
-    scope = f"{self.scope}/" if self.scope else ""
+    """Name under which a parameter of this use is best bound."""
+    scope = f"{self.shown_scope}/" if self.shown_scope else ""
     return f"{scope}{self.target.label}.{name}"
 
   def unbound(self) -> Iterator[parameters.Parameter]:
@@ -63,9 +66,17 @@ class Reach:
     self._by_use: dict[tuple[str, str], dict[str, values.Binding]] = {}
     for (scope, key, name), binding in program.bindings.items():
       self._by_use.setdefault((scope, key), {})[name] = binding
+    self._bound_scopes = {scope for scope, _ in self._by_use}
     self.nodes: dict[tuple[str, str], Node] = {}
-    self.macros: set[str] = set()
     self._visit(program.run, "", True, "")
+
+  @property
+  def shown(self) -> dict[tuple[str, str], Node]:
+    """One node for each (shown scope, target key)."""
+    found: dict[tuple[str, str], Node] = {}
+    for node in self.nodes.values():
+      found.setdefault((node.shown_scope, node.target.key), node)
+    return found
 
   def uses(self, target: Target) -> list[Node]:
     """Returns the nodes of a target, or of the class of a method."""
@@ -87,7 +98,9 @@ class Reach:
       node.called |= called
       return
     bound = self.in_force(target, scope)
-    node = Node(target, scope, bound, called, needed_by)
+    hidden = scope in self._macros and scope not in self._bound_scopes
+    shown_scope = "" if hidden else scope
+    node = Node(target, scope, bound, called, needed_by, shown_scope)
     self.nodes[scope, target.key] = node
     for binding in bound.values():
       self._follow(binding.value, scope, binding.label)
@@ -98,7 +111,6 @@ class Reach:
         inner = leaf.scope or scope
         self._visit(leaf.target, inner, leaf.evaluate, needed_by)
       elif isinstance(leaf, values.MacroRef) and leaf.name in self._macros:
-        self.macros.add(leaf.name)
         self._follow(self._macros[leaf.name].value, leaf.name, needed_by)
 
 

@@ -37,7 +37,7 @@ def secrets(program: values.Program) -> set[str]:
     if is_secret_name(binding.name):
       for leaf in values.walk(binding.given):
         text = leaf.text if isinstance(leaf, values.Bare) else leaf
-        if isinstance(text, str) and text:
+        if isinstance(text, str) and len(text) > 3:
           found.add(text)
   return found
 
@@ -96,7 +96,7 @@ class _Writer:
         continue  # Its reference was overridden: nothing can use it.
       _, bound = found.setdefault((binding.scope, target.key), (target, {}))
       bound[binding.name] = binding
-    for use, node in self._reach.nodes.items():
+    for use, node in self._reach.shown.items():
       found.setdefault(use, (node.target, {}))
     run = self._program.run.key
     order = sorted(found, key=lambda use: (use[1] != run, use[1], use[0]))
@@ -147,9 +147,9 @@ class _Writer:
     lines = ["", f"{label}:" if bound else f"# {label}:"]
     for name in sorted(bound):
       lines += self._assignment(name, bound[name], "  ")
-    node = self._reach.nodes.get((scope, target.key))
+    node = self._reach.shown.get((scope, target.key))
     if node is not None and self._comments:
-      lines += _defaults(node)
+      lines += _defaults(node, "  # " if bound else "#   ")
     return lines if len(lines) > 2 else []
 
   def _assignment(
@@ -200,11 +200,11 @@ def _texts(value: Any) -> set[str]:
   }
 
 
-def _defaults(node: Node) -> list[str]:
+def _defaults(node: Node, indent: str) -> list[str]:
   lines = []
   for parameter in node.unbound():
     if not parameter.required:
-      lines.append(f"#   {parameter.name} = {default_text(parameter)}")
+      lines.append(f"{indent}{parameter.name} = {default_text(parameter)}")
   return lines
 
 
@@ -226,9 +226,9 @@ def print_table(program: values.Program, reach: Reach) -> None:
   import rich.table
   import rich.text
 
-  table = rich.table.Table(
-    "name", "value", "from", title="Configuration", box=rich.box.SIMPLE_HEAD
-  )
+  table = rich.table.Table(title="Configuration", box=rich.box.SIMPLE_HEAD)
+  for heading in ("name", "value", "from"):
+    table.add_column(heading, overflow="fold")
   hidden = secrets(program)
 
   def add(name: str, value: Any, origin: str, style: str | None = None) -> None:
@@ -241,15 +241,15 @@ def print_table(program: values.Program, reach: Reach) -> None:
 
   for name, binding in sorted(program.live_macros.items()):
     add(name, shown(binding), str(binding.origin))
-  for node in reach.nodes.values():
+  for node in reach.shown.values():
     table.add_section()
-    for name, binding in sorted(node.bound.items()):
+    for _, binding in sorted(node.bound.items()):
       value = shown(binding)
       if isinstance(value, values.MacroRef) and values.is_literal(
         binding.value
       ):
         value = _Text(f"{values.show(value)} = {values.show(binding.value)}")
-      add(node.label(name), value, str(binding.origin))
+      add(binding.label, value, str(binding.origin))
     for parameter in node.unbound():
       if not parameter.required:
         text = _Text(default_text(parameter))

@@ -7,64 +7,23 @@ import pytest
 
 from t2tjax import config
 
-RUN = """
-from __gin__ import dynamic_registration
-import __main__ as train_script
-import config_fake_run as fake
-
-MODEL_DIR = %gin.REQUIRED
-TASK = %gin.REQUIRED
-BATCH_SIZE = 4
-STEPS = 1e5
-
-train_script.train:
-  model = %MODEL
-  model_dir = %MODEL_DIR
-  train_cfg = @train/fake.DatasetConfig()
-  eval_cfg = @eval/fake.DatasetConfig()
-  total_steps = %STEPS
-
-fake.DatasetConfig.task = %TASK
-train/fake.DatasetConfig:
-  batch_size = %BATCH_SIZE
-  lengths = {'inputs': 1e2, 'targets': 30}
-eval/fake.DatasetConfig:
-  split = 'validation'
-  pack = false
-"""
-MODEL = """
-from __gin__ import dynamic_registration
-import config_fake_run as fake
-
-MODEL = @fake.Model()
-fake.Model.network = @fake.Network()
-fake.Network:
-  emb_dim = 8
-  dropout_rate = 0
-"""
-
-
-@pytest.fixture
-def gin_dir(tmp_path, monkeypatch):
-  (tmp_path / "run.gin").write_text(RUN)
-  (tmp_path / "models").mkdir()
-  (tmp_path / "models" / "tiny.gin").write_text(MODEL)
-  monkeypatch.chdir(tmp_path)
-  return tmp_path
-
 
 def load(*bindings, files=("models/tiny.gin", "run.gin"), **options):
   return config.load(fake.train, files, bindings, **options)
 
 
-REQUIRED = ("MODEL_DIR=/tmp/run", "TASK='a'")
+def replace_in(path, old, new):
+  path.write_text(path.read_text().replace(old, new))
+
+
+REQUIRED = ("MODEL_DIR=out/run", "TASK='a'")
 
 
 def test_run_function_receives_built_and_coerced_arguments(gin_dir):
   loaded = load(*REQUIRED)
   assert loaded.run() == "trained"
   call = fake.CALLS[-1]
-  assert call["model_dir"] == "/tmp/run"
+  assert call["model_dir"] == "out/run"
   assert call["total_steps"] == 100_000
   assert isinstance(call["total_steps"], int)
   assert call["train_cfg"] == fake.DatasetConfig(
@@ -165,11 +124,11 @@ def test_singleton_is_built_once(gin_dir):
 
 
 def test_module_started_as_main_is_not_imported_twice(gin_dir):
-  text = RUN.replace(
+  replace_in(
+    gin_dir / "run.gin",
     "import __main__ as train_script",
     "import config_fake_run as train_script",
   )
-  (gin_dir / "run.gin").write_text(text)
   load(*REQUIRED).run()
   assert fake.CALLS[-1]["total_steps"] == 100_000
 
@@ -194,10 +153,10 @@ def test_importer_answers_foreign_module_names(gin_dir):
       "config_fake_run" if name == "foreign.utils" else name
     )
 
-  (gin_dir / "run.gin").write_text(
-    RUN.replace(
-      "import config_fake_run as fake", "from foreign import utils as fake"
-    )
+  replace_in(
+    gin_dir / "run.gin",
+    "import config_fake_run as fake",
+    "from foreign import utils as fake",
   )
   loaded = load(*REQUIRED, importer=importer)
   assert "from foreign import utils" in loaded.text or (
