@@ -5,6 +5,7 @@ tree that the caller keeps. Called by state, trainer and gin.
 """
 
 from t2tjax.optim.adafactor import Adafactor, standard_logical_factor_rules
+from t2tjax.optim.adam import AdamW, RMSScaledAdamW
 from t2tjax.optim.base import Optimizer, OptState
 from t2tjax.optim.masks import (
   HParamMap,
@@ -13,12 +14,7 @@ from t2tjax.optim.masks import (
   global_norm,
   global_norm_clip,
 )
-from t2tjax.optim.optax_adapter import (
-  AdamW,
-  Lion,
-  OptaxOptimizer,
-  RMSScaledAdamW,
-)
+from t2tjax.optim.optax_adapter import Lion, OptaxOptimizer
 from t2tjax.optim.schedules import (
   LearningRateFn,
   create_learning_rate_scheduler,

@@ -15,6 +15,9 @@ from t2tjax.optim.base import Optimizer, OptState
 from t2tjax.optim.masks import HParamMap, global_norm_clip
 from t2tjax.typing import Array, LogicalAxes, Params, PyTree
 
+# Columns from which a mean over rows is slow on CPU.
+_WIDE = 8192
+
 _KINDS = ("row", "column", "batch", "none")
 
 
@@ -263,16 +266,22 @@ class Adafactor(Optimizer):
     value = param.astype(jnp.float32)
     factors, new_state = self._second_moment(plan, grad, state, decay)
 
-    # All per-tensor scalars go into the smallest factor first, so that the one
+    # All per-tensor scalars go into a small factor first, and small factors are
+    # computed once, not again for every element they are broadcast to: the one
     # pass that writes the parameter has two products and a subtraction.
     scale = learning_rate * self._parameter_scale(name, plan, value)
+    if plan.factored:
+      factors = jax.lax.optimization_barrier(factors)
     if self.clipping_threshold is not None:
       update = grad
       for factor in factors:
         update = update * factor
       rms = jnp.sqrt(_mean(jnp.square(update), plan.mean_dims))
       scale = scale / jnp.maximum(1.0, rms / self.clipping_threshold)
-    update = grad * (factors[0] * scale)
+    small = factors[0] * scale
+    if plan.factored:
+      small = jax.lax.optimization_barrier(small)
+    update = grad * small
     for factor in factors[1:]:
       update = update * factor
 
@@ -366,4 +375,10 @@ def _kept_dims(plan: FactorPlan, rank: int) -> dict[str, tuple[int, ...]]:
 
 
 def _mean(x: Array, dims: tuple[int, ...]) -> Array:
-  return jnp.mean(x, axis=dims, keepdims=True)
+  plain = lambda x: jnp.mean(x, axis=dims, keepdims=True)  # noqa: E731
+  if dims != (0,) or x.ndim != 2 or x.shape[1] < _WIDE:
+    return plain(x)
+  # XLA's CPU reduction walks down each column of a wide matrix and misses the
+  # cache every time; the product with ones does not (10x on [256, 32128]).
+  by_product = lambda x: jnp.full((1, x.shape[0]), 1.0 / x.shape[0]) @ x  # noqa: E731
+  return jax.lax.platform_dependent(x, cpu=by_product, default=plain)

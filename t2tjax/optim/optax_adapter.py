@@ -1,4 +1,4 @@
-"""Optax transformations as optimizers: AdamW, Lion, AdamW with RMS scaling.
+"""Optax transformations as optimizers, and Lion built on one.
 
 Called by the train step; `OptaxOptimizer` takes any other transformation. May
 import: layer 0, optim.base, optim.masks.
@@ -9,13 +9,12 @@ from collections.abc import Sequence
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from t2tjax import trees
 from t2tjax.optim import masks
 from t2tjax.optim.base import Optimizer, OptState
-from t2tjax.typing import Array, LogicalAxes, Params, PyTree
+from t2tjax.typing import Array, Params, PyTree
 
 
 class _OptaxBacked(Optimizer):
@@ -97,75 +96,6 @@ class OptaxOptimizer(_OptaxBacked):
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamW(_OptaxBacked):
-  """Adam with decoupled weight decay (arXiv:1711.05101).
-
-  Attributes:
-    b1: decay of the mean of gradients.
-    b2: decay of the mean of squared gradients.
-    eps: added to the root of the second moment.
-    weight_decay: parameters shrink by this times the learning rate.
-    no_weight_decay: regular expressions of names that do not shrink.
-    global_norm_clip_threshold: gradients are scaled to at most this norm.
-    mu_dtype: dtype of the first moment; the parameter's by default.
-  """
-
-  b1: float = 0.9
-  b2: float = 0.999
-  eps: float = 1e-8
-  weight_decay: float = 0.01
-  no_weight_decay: Sequence[str] = masks.NO_WEIGHT_DECAY
-  global_norm_clip_threshold: float | None = None
-  mu_dtype: str | None = None
-
-  def build(self, axes: PyTree) -> optax.GradientTransformation:
-    """Returns clipping, Adam's direction and weight decay."""
-    del axes
-    return optax.chain(
-      *_clip(self.global_norm_clip_threshold),
-      optax.scale_by_adam(self.b1, self.b2, self.eps, mu_dtype=self.mu_dtype),
-      *_decay(self.weight_decay, self.no_weight_decay),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class RMSScaledAdamW(_OptaxBacked):
-  """AdamW whose step is relative to the size of each tensor, as in nanoT5.
-
-  Adam's direction is multiplied by max(`eps2`, RMS of the parameter), which
-  makes learning rates of Adafactor's order fit and trains T5 from scratch.
-
-  Attributes:
-    b1: decay of the mean of gradients.
-    b2: decay of the mean of squared gradients.
-    eps: added to the root of the second moment.
-    eps2: smallest scale.
-    weight_decay: parameters shrink by this times the learning rate.
-    no_weight_decay: regular expressions of names that do not shrink.
-    global_norm_clip_threshold: gradients are scaled to at most this norm.
-    mu_dtype: dtype of the first moment; the parameter's by default.
-  """
-
-  b1: float = 0.9
-  b2: float = 0.999
-  eps: float = 1e-6
-  eps2: float = 1e-3
-  weight_decay: float = 0.0
-  no_weight_decay: Sequence[str] = masks.NO_WEIGHT_DECAY
-  global_norm_clip_threshold: float | None = 1.0
-  mu_dtype: str | None = None
-
-  def build(self, axes: PyTree) -> optax.GradientTransformation:
-    """Returns clipping, Adam's direction, RMS scaling and weight decay."""
-    return optax.chain(
-      *_clip(self.global_norm_clip_threshold),
-      optax.scale_by_adam(self.b1, self.b2, self.eps, mu_dtype=self.mu_dtype),
-      scale_by_parameter_rms(self.eps2, axes),
-      *_decay(self.weight_decay, self.no_weight_decay),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class Lion(_OptaxBacked):
   """Lion: the sign of an interpolated momentum (arXiv:2302.06675).
 
@@ -193,27 +123,6 @@ class Lion(_OptaxBacked):
       optax.scale_by_lion(self.b1, self.b2, mu_dtype=self.mu_dtype),
       *_decay(self.weight_decay, self.no_weight_decay),
     )
-
-
-def scale_by_parameter_rms(
-  eps: float, axes: PyTree
-) -> optax.GradientTransformation:
-  """Multiplies each update by max(eps, RMS) of its parameter.
-
-  Args:
-    eps: smallest scale.
-    axes: logical axes; along `layers` every layer is a tensor of its own.
-  """
-
-  def scaled(param: Array, update: Array, logical_axes: LogicalAxes) -> Array:
-    dims = tuple(i for i, axis in enumerate(logical_axes) if axis != "layers")
-    square = jnp.square(param.astype(jnp.float32))
-    rms = jnp.sqrt(jnp.mean(square, axis=dims, keepdims=True))
-    return update * jnp.maximum(rms, eps)
-
-  return optax.stateless(
-    lambda updates, params: jax.tree.map(scaled, params, updates, axes)
-  )
 
 
 def _clip(threshold: float | None) -> list[optax.GradientTransformation]:

@@ -57,7 +57,10 @@ class Reference:
       self.v = beta2 * self.v + (1 - beta2) * square
       v = self.v
     else:
-      mean = lambda dims: square.mean(axis=dims, keepdims=True)
+
+      def mean(dims):
+        return square.mean(axis=dims, keepdims=True)
+
       self.r = beta2 * self.r + (1 - beta2) * mean(self.columns)
       self.c = beta2 * self.c + (1 - beta2) * mean(self.rows)
       v = self.r * self.c / self.r.mean()
@@ -206,7 +209,10 @@ def test_skip_nan_updates_keeps_what_would_become_nan():
 def test_scanned_layers_are_updated_as_unrolled_ones():
   shapes = {name: shape for name, (shape, _) in SHAPES.items()}
   layers = [random_tree(10 + i, 0.05 * (i + 1), shapes) for i in range(3)]
-  stack = lambda trees: jax.tree.map(lambda *x: np.stack(x), *trees)
+
+  def stack(trees):
+    return jax.tree.map(lambda *x: np.stack(x), *trees)
+
   axes = {name: ("layers", *names) for name, names in AXES.items()}
   optimizer = Adafactor(beta1=0.5, weight_decay_rate=0.01)
   scanned = stack(layers)
@@ -264,7 +270,10 @@ def test_bfloat16_parameters_and_momentum_keep_their_dtypes():
   params = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), random_tree(0))
   state = optimizer.init(params, AXES)
   new, new_state = optimizer.update(random_tree(1), state, params, AXES, 0, 0.1)
-  dtypes = lambda tree: jax.tree.map(lambda x: x.dtype, tree)
+
+  def dtypes(tree):
+    return jax.tree.map(lambda x: x.dtype, tree)
+
   assert dtypes(new) == dtypes(params)
   assert dtypes(new_state) == dtypes(state)
 
@@ -276,7 +285,7 @@ def test_mistakes_are_named():
     Adafactor(logical_factor_rules={"embed": "rows"})
   params = {"a": {"kernel": np.zeros((2, 3, 4), np.float32)}}
   axes = {"a": {"kernel": ("embed", "heads", "bananas")}}
-  with pytest.raises(ValueError, match=r"a/kernel .* bananas"):
+  with pytest.raises(ValueError, match=r"a/kernel .*bananas"):
     Adafactor().init(params, axes)
   axes = {"a": {"kernel": ("embed", "heads", "relpos_buckets")}}
   with pytest.raises(ValueError, match="no dimension can be none"):
