@@ -5,16 +5,15 @@ prepared for the first time, or streamed.
 """
 
 from t2tjax.data.config import DatasetConfig
-from t2tjax.data.feed import Feed
-from t2tjax.data.feed import PreparedFeed
-from t2tjax.data.feed import train_feed
-from t2tjax.data.objectives import CausalLM
-from t2tjax.data.objectives import DenoiserMixture
-from t2tjax.data.objectives import PrefixLM
-from t2tjax.data.objectives import SpanCorruption
-from t2tjax.data.objectives import ul2
-from t2tjax.data.vocabularies import ByteVocabulary
-from t2tjax.data.vocabularies import SentencePieceVocabulary
+from t2tjax.data.feed import Feed, PreparedFeed, train_feed
+from t2tjax.data.objectives import (
+  CausalLM,
+  DenoiserMixture,
+  PrefixLM,
+  SpanCorruption,
+  ul2,
+)
+from t2tjax.data.vocabularies import ByteVocabulary, SentencePieceVocabulary
 
 __all__ = [
   "ByteVocabulary",

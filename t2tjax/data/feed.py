@@ -10,13 +10,9 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
-from t2tjax.data import layouts
+from t2tjax.data import layouts, paths, planning, preparation, records
 from t2tjax.data import manifest as manifest_lib
 from t2tjax.data import members as members_lib
-from t2tjax.data import paths
-from t2tjax.data import planning
-from t2tjax.data import preparation
-from t2tjax.data import records
 from t2tjax.data.config import DatasetConfig
 
 HostBatch = dict[str, np.ndarray]

@@ -16,8 +16,7 @@ import os
 import sys
 from typing import Any
 
-from t2tjax.data import objectives
-from t2tjax.data import vocabularies
+from t2tjax.data import objectives, vocabularies
 
 # Raised whenever the record layout or the meaning of a manifest changes.
 FORMAT_VERSION = 1

@@ -11,10 +11,8 @@ import zlib
 
 import numpy as np
 
-from t2tjax.data import counter_random
+from t2tjax.data import counter_random, objectives, records
 from t2tjax.data import manifest as manifest_lib
-from t2tjax.data import objectives
-from t2tjax.data import records
 from t2tjax.data.config import DatasetConfig
 
 # Columns of a reference; what they mean is the member's own affair.

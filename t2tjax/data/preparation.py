@@ -395,8 +395,7 @@ def with_progress(
 ) -> Iterator[int]:
   """Shows a bar on a terminal, and a line every ten seconds elsewhere."""
   if sys.stderr.isatty():
-    from rich import console
-    from rich import progress
+    from rich import console, progress
 
     bar = progress.Progress(
       progress.TextColumn("{task.description}"),

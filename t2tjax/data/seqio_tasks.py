@@ -22,9 +22,7 @@ import numpy as np
 import seqio
 
 from t2tjax.data import manifest as manifest_lib
-from t2tjax.data import objectives
-from t2tjax.data import paths
-from t2tjax.data import vocabularies
+from t2tjax.data import objectives, paths, vocabularies
 from t2tjax.data.records import Example
 
 _PROBED_EXAMPLES = 16
