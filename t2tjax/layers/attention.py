@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from t2tjax.layers.dense import Dense, attention_init
 from t2tjax.layers.dropout import Dropout
+from t2tjax.layers.reductions import add_bias
 from t2tjax.layers.sharding import constrain
 from t2tjax.typing import Array
 
@@ -207,7 +208,7 @@ class Attention(nn.Module):
       preferred_element_type=jnp.float32,
     )
     if bias is not None:
-      scores_BHLS = scores_BHLS + bias
+      scores_BHLS = add_bias(scores_BHLS, bias)
     if mask is not None:
       scores_BHLS = jnp.where(mask, scores_BHLS, MASKED)
     weights_BHLS = jax.nn.softmax(scores_BHLS).astype(self.dtype)
