@@ -85,8 +85,8 @@ def _check_macros_are_used(
     f"{run.label}.{name}" for name in parameters.of(run.object).by_name
   }
   for name, binding in program.macros.items():
-    if name in used:
-      continue
+    if name in used or binding.origin.shipped:
+      continue  # A shipped run may offer what this model has no use for.
     candidates = {other for other in used if other in program.macros}
     near = errors.nearest(name, candidates)
     near += [p for p in run_parameters if p.endswith(f".{name}")]
@@ -188,6 +188,9 @@ def _fit_types(program: values.Program, problems: errors.Problems) -> None:
       type_name = "a literal or a reference"
     who = errors.one_of(labels).replace(" or ", " and ")
     hint = f" {hint}" if hint else ""
+    if where.startswith("--gin.") or ", --gin." in where:
+      # The shell takes one pair of quotes away.
+      hint = re.sub(r"'([^']*)'\.$", r"""\"'\1'\".""", hint)
     problems.add(f"{who} {verb} {type_name}, not {value} ({where}).{hint}")
   for name, literals in fitted.items():
     if len({repr(literal) for literal in literals}) == 1:

@@ -74,6 +74,8 @@ def main(
     if traceback:
       raise
     print(f"error: {_plain(error)}", file=sys.stderr)
+    if not isinstance(error, errors.ConfigError):
+      print("(--traceback shows where it was raised)", file=sys.stderr)
     sys.exit(_USER_ERROR)
 
 
@@ -207,10 +209,12 @@ def _split_docstring(doc: str) -> tuple[str, dict[str, str]]:
   summary = re.split(r"^(?:Args|Returns|Raises|Yields):$", doc, flags=re.M)[0]
   section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", doc, flags=re.M)
   found: dict[str, str] = {}
+  lines = section.group(1).splitlines() if section else []
+  indent = " " * (len(lines[0]) - len(lines[0].lstrip())) if lines else ""
   name = ""
-  for line in section.group(1).splitlines() if section else []:
-    start = re.match(r"^ {2,4}(\w+)(?: \([^)]*\))?: (.*)$", line)
-    if start and not line.startswith(" " * 5):
+  for line in lines:
+    start = re.match(rf"{indent}(\w+)(?: \([^)]*\))?: (.*)$", line)
+    if start:
       name = start.group(1)
       found[name] = start.group(2)
     elif name:

@@ -143,7 +143,12 @@ def read(path: str) -> str:
   return pathlib.Path(path).read_text(encoding="utf-8")
 
 
+def is_shipped(path: str) -> bool:
+  """True for a path under `shipped_root`."""
+  return path.startswith(str(shipped_root()) + os.sep)
+
+
 def display(path: str) -> str:
   """Shortens a path for messages: shipped files lose their root."""
   root = str(shipped_root()) + os.sep
-  return path[len(root) :] if path.startswith(root) else path
+  return path[len(root) :] if is_shipped(path) else path

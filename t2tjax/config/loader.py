@@ -191,7 +191,7 @@ class _Reader:
 
   def program(self) -> values.Program:
     """Returns what was read."""
-    return values.Program(self.names.run, self._history)
+    return values.Program(self.names.run, self._history, self.names.imports)
 
   def read_file(self, name: str, asked_by: str) -> None:
     """Reads one file and what it includes."""
@@ -215,7 +215,8 @@ class _Reader:
     source, scope = self._num_sources, names.Scope()
     try:
       for statement in parsing.parse(text):
-        origin = values.Origin(label, statement.location.line_num)
+        line = statement.location.line_num
+        origin = values.Origin(label, line, files.is_shipped(path))
         self._take(statement, scope, origin, source)
     except parsing.GinSyntaxError as error:
       self._unreadable(f"{label}:{error.line}: {error}")

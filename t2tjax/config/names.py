@@ -110,6 +110,11 @@ class Names:
       answers other names than Python's.
     allow: Prefixes of modules that may be imported and configured; None
       allows everything.
+
+  Attributes:
+    run: The run function.
+    imports: Alias, maybe empty, of every imported module. One may be there
+      only for what it registers.
   """
 
   def __init__(
@@ -122,6 +127,7 @@ class Names:
     self._allow = None if allow is None else tuple(allow)
     self._main = _Main(run_function)
     self._everywhere = Scope()
+    self.imports: dict[str, str] = {}
     self._targets: dict[int, Target] = {}
     self._spellings: dict[str, Target] = {}
     self._run_function = run_function
@@ -163,6 +169,7 @@ class Names:
       before = scope.symbols.get(bound)
       modules = before.modules if before else (root,)
       symbol = _Symbol(self._importer(root), (*modules, statement.module))
+    self.imports.setdefault(statement.module, statement.alias or "")
     scope.symbols[bound] = symbol
     self._everywhere.symbols[bound] = symbol
 

@@ -37,6 +37,12 @@ class Parameter:
     """True when a call needs a value."""
     return self.default is NO_DEFAULT
 
+  @property
+  def hidden(self) -> bool:
+    """True when the default is a private mark of a library, as flax has."""
+    kind = type(self.default)
+    return kind.__name__ == "_Sentinel" or kind.__module__ == "inspect"
+
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:

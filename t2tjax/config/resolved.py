@@ -80,7 +80,10 @@ class _Writer:
       body += self._block(scope, target, bound)
     head = [_HEADER, ""] if self._comments else []
     head += ["from __gin__ import dynamic_registration", ""]
-    imports = sorted(self._import(m, a) for m, a in self._aliases.items())
+    for module, alias in sorted(self._program.imports.items()):
+      self._alias(module, alias)
+    imports = [self._import(m, a) for m, a in self._aliases.items()]
+    imports.sort(key=lambda line: (line.startswith("from"), line))
     return "\n".join([*head, *imports, *body]) + "\n"
 
   def _blocks(
@@ -122,16 +125,18 @@ class _Writer:
     """Full name of a target in this file; adds its import."""
     if target.module in ("", "gin"):
       return target.path if not target.module else f"gin.{target.path}"
-    alias = self._aliases.get(target.module)
-    if alias is None:
-      wanted = target.alias.rsplit(".", 1)[-1].strip("_") or "main"
-      if target.module == "__main__" and target.alias == "__main__":
-        wanted = "main_script"
+    return f"{self._alias(target.module, target.alias)}.{target.path}"
+
+  def _alias(self, module: str, wanted: str) -> str:
+    """Name for a module that no other module has in this file."""
+    if module not in self._aliases:
+      wanted = (wanted or module).rsplit(".", 1)[-1]
+      wanted = "main_script" if wanted == "__main__" else wanted
       alias, number = wanted, 2
       while alias in self._aliases.values():
         alias, number = f"{wanted}_{number}", number + 1
-      self._aliases[target.module] = alias
-    return f"{alias}.{target.path}"
+      self._aliases[module] = alias
+    return self._aliases[module]
 
   def _import(self, module: str, alias: str) -> str:
     parent, _, last = module.rpartition(".")
@@ -203,7 +208,7 @@ def _texts(value: Any) -> set[str]:
 def _defaults(node: Node, indent: str) -> list[str]:
   lines = []
   for parameter in node.unbound():
-    if not parameter.required:
+    if not parameter.required and not parameter.hidden:
       lines.append(f"{indent}{parameter.name} = {default_text(parameter)}")
   return lines
 
@@ -251,7 +256,7 @@ def print_table(program: values.Program, reach: Reach) -> None:
         value = _Text(f"{values.show(value)} = {values.show(binding.value)}")
       add(binding.label, value, str(binding.origin))
     for parameter in node.unbound():
-      if not parameter.required:
+      if not parameter.required and not parameter.hidden:
         text = _Text(default_text(parameter))
         add(node.label(parameter.name), text, "default", "dim")
   rich.console.Console().print(table)

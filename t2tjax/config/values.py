@@ -20,10 +20,12 @@ class Origin:
   Attributes:
     source: A file as the user knows it, or a flag such as `--gin.X=8`.
     line: Line in the file; None for a flag.
+    shipped: Whether the file is one of ours, which a user cannot change.
   """
 
   source: str
   line: int | None = None
+  shipped: bool = False
 
   @property
   def is_flag(self) -> bool:
@@ -178,10 +180,12 @@ class Program:
   Attributes:
     run: The run function.
     history: Every binding, overridden ones included.
+    imports: Alias, maybe empty, of every imported module.
   """
 
   run: Target
   history: list[Binding] = dataclasses.field(default_factory=list)
+  imports: dict[str, str] = dataclasses.field(default_factory=dict)
 
   @property
   def macros(self) -> dict[str, Binding]:

@@ -70,7 +70,8 @@ def train(
     model: What to train.
     model_dir: Directory of the run.
     total_steps: Optimizer steps, counted from
-      the very first one.
+      the
+      end: the very last one.
   """
   CALLS.append(dict(locals()))
   if run_record is not None and not dry_run:

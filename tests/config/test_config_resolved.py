@@ -82,6 +82,13 @@ def test_modules_of_the_same_name_get_different_aliases(gin_dir):
   assert type(second.arguments()["model"]) is fake.Model
 
 
+def test_imports_for_what_they_register_are_kept(gin_dir, monkeypatch):
+  (gin_dir / "my_registrations.py").write_text("import config_fake_run\n")
+  monkeypatch.syspath_prepend(gin_dir)
+  (gin_dir / "mine.gin").write_text("import my_registrations\n")
+  assert "import my_registrations\n" in load(files=(*FILES, "mine.gin")).text
+
+
 def test_run_directory_holds_what_is_needed_to_repeat_the_run(gin_dir):
   loaded = load("STEPS=7")
   loaded.run()
