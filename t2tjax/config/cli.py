@@ -54,6 +54,7 @@ def main(
   """
   argv = list(sys.argv if argv is None else argv)
   traceback = "--traceback" in argv[1:]
+  flags = argparse.Namespace(gin_file=[])
   try:
     flags = _parse(run_function, argv)
     config = loader.load(
@@ -76,6 +77,8 @@ def main(
     print(f"error: {_plain(error)}", file=sys.stderr)
     if not isinstance(error, errors.ConfigError):
       print("(--traceback shows where it was raised)", file=sys.stderr)
+    elif not flags.gin_file:
+      print("No --gin_file was given; --help lists some.", file=sys.stderr)
     sys.exit(_USER_ERROR)
 
 

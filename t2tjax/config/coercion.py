@@ -266,8 +266,8 @@ def _return_type(function: Any) -> Any:
 
 def _object(value: Any, base: Any) -> Any:
   """A value for a class of someone else's: only references make those."""
-  if _is_function_type(base) and base is not type:
-    if base is not collections.abc.Callable and _accepts(value, base):
+  if _is_function_type(base):
+    if base not in (collections.abc.Callable, type) and _accepts(value, base):
       return value
     raise Mismatch("Name a function or class: @module.name.")
   if not inspect.isclass(base) or _accepts(value, base):
@@ -282,8 +282,8 @@ def _accepts(value: Any, base: Any) -> bool:
     return True
   try:
     return isinstance(plain, base)
-  except TypeError:
-    return True
+  except TypeError:  # A protocol that cannot be asked, or a generic.
+    return not _is_function_type(base)
 
 
 # numpy.dtype and jax's data types may be given by name.

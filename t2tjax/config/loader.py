@@ -51,12 +51,26 @@ class Config:
   @property
   def text(self) -> str:
     """The resolved configuration, as a gin file with origins."""
-    return resolved.write(self.program, self.reach)
+    return self.to_gin()
+
+  def to_gin(self, *, origins: bool = True, defaults: bool = True) -> str:
+    """Writes the resolved configuration as a gin file.
+
+    Args:
+      origins: Whether to show where each value was written.
+      defaults: Whether to show, as comments, the defaults of all that runs.
+
+    Returns:
+      Text that gives this configuration when it is loaded.
+    """
+    return resolved.write(
+      self.program, self.reach, origins=origins, defaults=defaults
+    )
 
   @property
   def sha256(self) -> str:
     """Hash of what is bound, whichever files it came from."""
-    plain = resolved.write(self.program, self.reach, comments=False)
+    plain = self.to_gin(origins=False, defaults=False)
     return hashlib.sha256(plain.encode()).hexdigest()
 
   def arguments(self) -> dict[str, Any]:

@@ -210,6 +210,8 @@ class Names:
     root = selector.split(".")[0]
     if root in scope.symbols:
       return self._walk(scope.symbols[root], selector)
+    if selector == self._run_function.__name__:
+      return self.run
     known = self._spelled(selector)
     if len(known) > 1:
       raise UnknownName(

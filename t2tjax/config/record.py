@@ -6,6 +6,7 @@ Written by process 0 through `Config.write_run_record`; holds no secrets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -150,9 +151,10 @@ def write(model_dir: str, record: RunRecord) -> None:
     return
   starts = _starts(model_dir)
   if starts and starts[-1]["config_sha256"] != record.sha256:
-    before = os.path.join(model_dir, "config.gin")
     kept = f"config.{starts[-1]['config_sha256'][:8]}.gin"
-    _write(os.path.join(model_dir, kept), files.read(before))
+    with contextlib.suppress(FileNotFoundError):
+      before = files.read(os.path.join(model_dir, "config.gin"))
+      _write(os.path.join(model_dir, kept), before)
   text = redact(record.resolved, record.secrets)
   _write(os.path.join(model_dir, "config.gin"), text)
   for number, (name, given) in enumerate(record.given):

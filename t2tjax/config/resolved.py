@@ -43,28 +43,40 @@ def secrets(program: values.Program) -> set[str]:
 
 
 def write(
-  program: values.Program, reach: Reach, *, comments: bool = True
+  program: values.Program,
+  reach: Reach,
+  *,
+  origins: bool = True,
+  defaults: bool = True,
 ) -> str:
   """Writes a program as one gin file.
 
   Args:
     program: Checked program.
     reach: What it reaches.
-    comments: Whether to show origins and the defaults of what is reached.
+    origins: Whether to show where each value was written.
+    defaults: Whether to show the defaults of what is reached.
 
   Returns:
     Text; values that were secret are left to be given again.
   """
-  return _Writer(program, reach, comments).text()
+  return _Writer(program, reach, origins, defaults).text()
 
 
 class _Writer:
   """Chooses imports and names, then writes macros and parameters."""
 
-  def __init__(self, program: values.Program, reach: Reach, comments: bool):
+  def __init__(
+    self,
+    program: values.Program,
+    reach: Reach,
+    origins: bool,
+    defaults: bool,
+  ):
     self._program = program
     self._reach = reach
-    self._comments = comments
+    self._origins = origins
+    self._show_defaults = defaults
     self._aliases: dict[str, str] = {}
     self._secrets = secrets(program)
 
@@ -78,7 +90,7 @@ class _Writer:
       body += self._assignment(name, macros[name], "")
     for (scope, target), bound in blocks:
       body += self._block(scope, target, bound)
-    head = [_HEADER, ""] if self._comments else []
+    head = [_HEADER, ""] if self._origins else []
     head += ["from __gin__ import dynamic_registration", ""]
     for module, alias in sorted(self._program.imports.items()):
       self._alias(module, alias)
@@ -153,7 +165,7 @@ class _Writer:
     for name in sorted(bound):
       lines += self._assignment(name, bound[name], "  ")
     node = self._reach.shown.get((scope, target.key))
-    if node is not None and self._comments:
+    if node is not None and self._show_defaults:
       lines += _defaults(node, "  # " if bound else "#   ")
     return lines if len(lines) > 2 else []
 
@@ -167,7 +179,7 @@ class _Writer:
     for secret in self._secrets:
       origin = origin.replace(secret, "<redacted>")
     line = f"{indent}{name} = {self._format(value, indent)}"
-    return [line + f"  # {origin}" if self._comments else line]
+    return [line + f"  # {origin}" if self._origins else line]
 
   def _format(self, value: Any, indent: str) -> str:
     def label(ref: values.Ref) -> str:
@@ -259,7 +271,10 @@ def print_table(program: values.Program, reach: Reach) -> None:
       if not parameter.required and not parameter.hidden:
         text = _Text(default_text(parameter))
         add(node.label(parameter.name), text, "default", "dim")
-  rich.console.Console().print(table)
+  console = rich.console.Console()
+  if not console.is_terminal:
+    console = rich.console.Console(width=160)
+  console.print(table)
 
 
 class _Text(values.Bare):

@@ -50,6 +50,10 @@ def test_mistake_is_one_message_and_status_two(gin_dir, capsys):
   assert "Traceback" not in err
 
 
+def test_without_files_the_user_is_sent_to_help(capsys):
+  assert fails(capsys).endswith("--help lists some.\n")
+
+
 def test_value_error_of_the_run_is_told_the_same_way(gin_dir, capsys):
   err = fails(capsys, *GIVEN, "--gin.STEPS=13")
   assert err.splitlines() == [

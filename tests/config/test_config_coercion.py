@@ -11,6 +11,10 @@ from t2tjax.config import coercion
 from t2tjax.config.values import Bare, MacroRef
 
 
+class Function(typing.Protocol):
+  def __call__(self, tokens: list[int]) -> int: ...
+
+
 def coerce(value, annotation):
   return coercion.coerce(value, annotation, lambda ref: coercion.UNSET)
 
@@ -73,6 +77,8 @@ def test_value_is_made_to_fit(value, annotation, expected):
     ({"a": "b"}, dict[str, int]),
     (3, collections.abc.Callable[..., Any]),
     ("x", type),
+    ("x", type[int]),
+    ("x", Function),
     (Bare("abc"), int | float),
   ],
 )

@@ -177,6 +177,21 @@ def test_allow_list_limits_imports_and_what_modules_bring_along(gin_dir):
     )
 
 
+def test_what_a_library_decorated_is_found_and_bound(gin_dir):
+  import gin
+
+  @gin.configurable("decorated_step", module="some_library")
+  def step(size=1):
+    return size
+
+  # Its own code calls it, so that no reference needs to.
+  load(*REQUIRED, "decorated_step.size=7")
+  assert step() == 7
+  (gin_dir / "again.gin").write_text(load(*REQUIRED).text)
+  load(files=("again.gin",))
+  assert step() == 1
+
+
 def test_config_imports_neither_jax_nor_tensorflow():
   import subprocess
   import sys

@@ -49,6 +49,15 @@ def test_resolved_file_shows_the_origin_of_each_value_and_defaults(gin_dir):
   assert "  # activations = ('gelu', 'linear')\n" in text
 
 
+def test_text_without_origins_does_not_depend_on_lines(gin_dir):
+  before = load().to_gin(origins=False)
+  path = gin_dir / "run.gin"
+  path.write_text("# One more line.\n" + path.read_text())
+  assert load().to_gin(origins=False) == before
+  assert "run.gin" not in before
+  assert "# activations = ('gelu', 'linear')" in before
+
+
 def test_resolved_file_can_be_overridden_again(gin_dir):
   (gin_dir / "again.gin").write_text(load().text)
   load("STEPS=9", "BATCH_SIZE=2", files=("again.gin",), given=()).run()
