@@ -39,9 +39,10 @@ def check(program: values.Program, problems: errors.Problems) -> Reach:
   reach = Reach(program)
   missing = _missing(program, reach)
   if missing:
+    count = f"{len(missing)} values are"
     lines = "\n".join(f"  {name}: {why}" for name, why in missing.items())
     problems.add(
-      f"{'A value is' if len(missing) == 1 else f'{len(missing)} values are'}"
+      f"{'A value is' if len(missing) == 1 else count}"
       f" required and missing:\n{lines}\n"
       "Set each in a gin file or with --gin.NAME=value."
     )
@@ -134,7 +135,10 @@ def _check_shadowed(program: values.Program, problems: errors.Problems) -> None:
     ]
     if not shadows:
       continue
-    where = errors.one_of([f"{s.label} ({s.origin})" for s in shadows])
+    where = errors.all_of([f"{s.label} ({s.origin})" for s in shadows])
+    wins = (
+      "has a scope and wins" if len(shadows) == 1 else "have scopes and win"
+    )
     instead = [override.instead(s.label) for s in shadows]
     instead += [
       override.instead(s.given.name)
@@ -143,7 +147,7 @@ def _check_shadowed(program: values.Program, problems: errors.Problems) -> None:
     ]
     problems.add(
       f"{override.origin}: {override.label} does not change"
-      f" {where}, which has a scope and wins."
+      f" {where}, which {wins}."
       f" Write {errors.one_of(list(dict.fromkeys(instead)))}."
     )
 
@@ -182,19 +186,26 @@ def _fit_types(program: values.Program, problems: errors.Problems) -> None:
       continue
     if source is not binding and values.is_literal(binding.value):
       fitted.setdefault(source.name, []).append(binding.value)
+  _tell_wrong_types(wrong, problems)
+  for name, literals in fitted.items():
+    if len({repr(literal) for literal in literals}) == 1:
+      macros[name].value = literals[0]
+
+
+def _tell_wrong_types(
+  wrong: dict[tuple[str, ...], list[str]], problems: errors.Problems
+) -> None:
+  """Adds one problem for each value, with all parameters it is wrong for."""
   for (type_name, value, where, hint), labels in wrong.items():
     verb = "take" if len(labels) > 1 else "takes"
     if type_name == "Any":  # Only text without quotes fits nothing.
       type_name = "a literal or a reference"
-    who = errors.one_of(labels).replace(" or ", " and ")
+    who = errors.all_of(labels)
     hint = f" {hint}" if hint else ""
     if where.startswith("--gin.") or ", --gin." in where:
       # The shell takes one pair of quotes away.
-      hint = re.sub(r"'([^']*)'\.$", r"""\"'\1'\".""", hint)
+      hint = re.sub(r"('[^']*')\.$", r'"\1".', hint)
     problems.add(f"{who} {verb} {type_name}, not {value} ({where}).{hint}")
-  for name, literals in fitted.items():
-    if len({repr(literal) for literal in literals}) == 1:
-      macros[name].value = literals[0]
 
 
 def _is_required(value: Any) -> bool:
@@ -233,7 +244,7 @@ def _missing(program: values.Program, reach: Reach) -> dict[str, str]:
   for name in reasons:
     users = _users(name, program)
     if name in macros and users:
-      reasons[name] += f"; for {errors.one_of(users[:3])}"
+      reasons[name] += f"; for {errors.all_of(users[:3])}"
   return reasons
 
 

@@ -79,6 +79,15 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 def one_of(names: Sequence[str]) -> str:
   """Joins names as `A, B or C`."""
+  return _join(names, "or")
+
+
+def all_of(names: Sequence[str]) -> str:
+  """Joins names as `A, B and C`."""
+  return _join(names, "and")
+
+
+def _join(names: Sequence[str], word: str) -> str:
   if len(names) < 2:
     return "".join(names)
-  return f"{', '.join(names[:-1])} or {names[-1]}"
+  return f"{', '.join(names[:-1])} {word} {names[-1]}"

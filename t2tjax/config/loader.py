@@ -163,6 +163,7 @@ def load(
   reader = _Reader(
     names.Names(run_function, importer, allow), finder, errors.Problems()
   )
+  reader.check_files_exist(gin_files)
   for name in gin_files:
     reader.read_file(name, f"--gin_file={name}")
   reader.read_flags(bindings)
@@ -206,6 +207,15 @@ class _Reader:
   def program(self) -> values.Program:
     """Returns what was read."""
     return values.Program(self.names.run, self._history, self.names.imports)
+
+  def check_files_exist(self, gin_files: Sequence[str]) -> None:
+    """Finds all files before the imports of the first cost seconds."""
+    for name in gin_files:
+      try:
+        self._finder.find(name)
+      except errors.ConfigError as error:
+        self.problems.add(f"--gin_file={name}: {error}")
+    self.problems.raise_if_any()
 
   def read_file(self, name: str, asked_by: str) -> None:
     """Reads one file and what it includes."""

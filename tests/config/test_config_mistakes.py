@@ -70,7 +70,7 @@ def test_unquoted_path_is_text(gin_dir):
 
 def test_unquoted_text_without_a_type_names_the_parameter(gin_dir):
   message = mistake("train.extra=foo/bar")
-  assert_says(message, "train_script.train.extra", "'foo/bar'", "quotes")
+  assert_says(message, "train_script.train.extra", """quotes: "'foo/bar'".""")
 
 
 # Typical mistakes.
@@ -175,6 +175,13 @@ def test_unknown_file_lists_places_and_nearest_names(gin_dir):
   message = mistake(files=("models/tyni.gin", "run.gin"))
   assert_says(message, "models/tyni.gin", str(gin_dir), "models/tiny.gin")
   assert_says(message, "gin_configs")
+
+
+def test_all_unknown_files_are_told_before_anything_is_imported(gin_dir):
+  (gin_dir / "slow.gin").write_text("import module_that_does_not_exist\n")
+  message = mistake(files=("slow.gin", "a/none.gin", "b/none.gin"))
+  assert_says(message, "2 problems", "'a/none.gin'", "'b/none.gin'")
+  assert "module_that" not in message
 
 
 def test_unknown_include_names_the_including_line(gin_dir):
