@@ -124,6 +124,8 @@ def _check_shadowed(program: values.Program, problems: errors.Problems) -> None:
   position = {id(b): index for index, b in enumerate(program.history)}
   final = program.bindings
   for (scope, key, name), override in final.items():
+    if override.origin.shipped:
+      continue  # A default of a template: what has a scope is meant to win.
     shadows = [
       other
       for (other_scope, other_key, other_name), other in final.items()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 import dataclasses
+import functools
 from typing import Any
 
 from t2tjax.config import gin_runtime, parameters, values
@@ -70,7 +71,7 @@ class Reach:
     self.nodes: dict[tuple[str, str], Node] = {}
     self._visit(program.run, "", True, "")
 
-  @property
+  @functools.cached_property
   def shown(self) -> dict[tuple[str, str], Node]:
     """One node for each (shown scope, target key)."""
     found: dict[tuple[str, str], Node] = {}
