@@ -4,7 +4,7 @@ Every task file of this package registers its bundled task through `add_task`.
 What may be shared, and on which terms, is in `bundle/LICENSES.txt`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import os
 
@@ -39,22 +39,26 @@ def vocabulary() -> seqio.Vocabulary:
 def add_task(
   name: str,
   *,
-  splits: Sequence[str] = ("train", "validation"),
   metric_fns: Sequence[Callable],
   postprocess_fn: Callable | None = None,
+  file: str | None = None,
+  splits: Sequence[str] | Mapping[str, str] = ("train", "validation"),
 ) -> None:
-  """Registers the bundled file `<name>.jsonl.gz` as the seqio Task `name`.
+  """Registers a bundled file as a seqio Task.
 
   Args:
-    name: of the file and of the task.
-    splits: the values of the records' `split` field.
+    name: of the task.
     metric_fns: named functions of `t2tjax.evaluation.metrics`, so that a
       training process can find them again without importing seqio.
     postprocess_fn: one of `t2tjax.evaluation.postprocessors`, if any.
+    file: `<file>.jsonl.gz` is read; None means that of the task's name.
+    splits: the values of the records' `split` field, or a mapping to them
+      from the task's names of the splits.
   """
+  source = jsonl.JsonLinesSource(path(f"{file or name}.jsonl.gz"), splits)
   seqio.TaskRegistry.add(
     name,
-    source=jsonl.JsonLinesSource(path(f"{name}.jsonl.gz"), splits),
+    source=source,
     preprocessors=[
       seqio.preprocessors.tokenize,
       seqio.CacheDatasetPlaceholder(),

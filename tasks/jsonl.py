@@ -44,32 +44,39 @@ class JsonLinesSource(seqio.FileDataSource):
   def __init__(
     self,
     path: str,
-    splits: Sequence[str] = ("train", "validation"),
+    splits: Sequence[str] | Mapping[str, str] = ("train", "validation"),
     fields: Sequence[str] = ("inputs", "targets"),
   ):
     """Describes the source; nothing is read until it is used.
 
     Args:
       path: the file; read as a whole, so meant for files that fit in memory.
-      splits: the values of the `split` field that are offered.
+      splits: the values of the `split` field that are offered, or a mapping
+        from the names they are offered under.
       fields: the string fields that become features.
     """
+    if not isinstance(splits, Mapping):
+      splits = {split: split for split in splits}
     # As a file source it tells what must be prepared again when it changes.
     super().__init__(
-        read_file_fn=read, split_to_filepattern=dict.fromkeys(splits, path)
+      read_file_fn=read, split_to_filepattern=dict.fromkeys(splits, path)
     )
     self._path = path
+    self._split_values = dict(splits)
     self._fields = tuple(fields)
 
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    """False: the file is one shard."""
-    return False
+  def __str__(self) -> str:
+    return (
+      f"JsonLinesSource({self._path}, {self._split_values}, {self._fields})"
+    )
 
   @functools.cached_property
   def _columns(self) -> Mapping[str, Mapping[str, list[str]]]:
-    """Returns split -> field -> values, from one pass over the file."""
-    columns = {s: {f: [] for f in self._fields} for s in self.splits}
+    """Returns split value -> field -> texts, from one pass over the file."""
+    columns: dict[str, dict[str, list[str]]] = {
+      value: {field: [] for field in self._fields}
+      for value in self._split_values.values()
+    }
     for number, record in enumerate(read(self._path), start=1):
       chosen = columns.get(record.get("split", "train"))
       if chosen is None:
@@ -89,11 +96,11 @@ class JsonLinesSource(seqio.FileDataSource):
     return len(self._of(split)[self._fields[0]])
 
   def _of(self, split: str) -> Mapping[str, list[str]]:
-    if split not in self.splits:
+    if split not in self._split_values:
       raise ValueError(
         f"{self._path} has no split {split!r}; it has {list(self.splits)}."
       )
-    return self._columns[split]
+    return self._columns[self._split_values[split]]
 
   def get_dataset(
     self,

@@ -35,7 +35,7 @@ class Evaluator:
     num_samples: int = 3,
     predictions_dir: str | None = None,
     allow_no_metrics: bool = False,
-    made_up_personal_data: Sequence[str] = ("pii_templates",),
+    made_up_personal_data: Sequence[str] = ("pii_templates", "pii_values"),
   ):
     """Compiles nothing yet.
 

@@ -25,7 +25,7 @@ TASKS = {
 }
 APPLICATIONS = (
   "completion classification translation knowledge_qa passage_qa "
-  "summarization extraction pii quickstart applications"
+  "summarization extraction pii quickstart quickstart_validation applications"
 ).split()
 _SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "train_vocabulary.py"
 
@@ -111,6 +111,24 @@ def test_the_bundle_stays_small_and_names_no_trademark():
   licenses = pathlib.Path(bundled.path("LICENSES.txt")).read_text()
   assert all(name in licenses for name in TASKS)
   assert "World English" not in licenses
+
+
+@pytest.mark.parametrize(
+  ("name", "file", "split"),
+  [
+    ("pii_values", "pii_templates", "val_values"),
+    ("world_facts_control", "world_facts_qa", "control"),
+  ],
+)
+def test_special_splits_are_the_validation_of_a_task_of_their_own(
+  name, file, split
+):
+  source = seqio.get_mixture_or_task(name).source
+  dataset = source.get_dataset("validation", shuffle=False)
+  found = [e["inputs"].decode() for e in dataset.as_numpy_iterator()]
+  path = bundled.path(f"{file}.jsonl.gz")
+  assert found == [r["inputs"] for r in jsonl.read(path, split)]
+  assert len(found) > 200
 
 
 def test_an_unknown_bundled_file_is_an_error_that_lists_the_files():
