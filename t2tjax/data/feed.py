@@ -108,17 +108,42 @@ def load_members(
     manifest = manifest_lib.TaskManifest.load(folder)
     names = [feature.name for feature in manifest.features]
     task_records = records.Records(folder, names)
-    objective = config.objective or manifest.build_objective()
-    if objective is None:
-      member = members_lib.ExampleMember(manifest, task_records, config)
-    else:
-      member = members_lib.ObjectiveMember(
-        manifest, task_records, config, objective
-      )
+    member = open_member(manifest, task_records, config)
     opened[manifest.task] = member
     rates[manifest.task] = entry["rate"]
   shares = members_lib.mixing_rates(rates, config)
   return list(opened.values()), [shares[name] for name in opened]
+
+
+def open_member(
+  manifest: manifest_lib.TaskManifest,
+  task_records: records.Records,
+  config: DatasetConfig,
+  *,
+  keep_all: bool = False,
+) -> members_lib.Member:
+  """Returns the member of one prepared task.
+
+  Args:
+    manifest: what was prepared.
+    task_records: the opened records.
+    config: lengths, order, objective.
+    keep_all: never drop an example (for evaluation).
+  """
+  objective = config.objective or manifest.build_objective()
+  if objective is None:
+    return members_lib.ExampleMember(
+      manifest, task_records, config, keep_all=keep_all
+    )
+  return members_lib.ObjectiveMember(manifest, task_records, config, objective)
+
+
+def batch_spec(config: DatasetConfig, feature_layout: str) -> layouts.BatchSpec:
+  """Returns the shapes of a dataset's global batches; reads nothing."""
+  layout = layouts.make_layout(
+    feature_layout, config.task_feature_lengths, config.pack
+  )
+  return layout.batch_spec(config.batch_size)
 
 
 def row_tokens(

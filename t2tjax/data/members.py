@@ -27,8 +27,11 @@ class Member:
   Attributes:
     name: task name.
     num_draws_per_epoch: draws until every example was seen once.
+    records: the prepared records.
     report: counts of truncated, dropped and empty examples of one epoch.
   """
+
+  records: records.Records
 
   def __init__(self, name: str, seed: int, shuffle: bool):
     self.name = name
@@ -67,6 +70,8 @@ class ExampleMember(Member):
     manifest: manifest_lib.TaskManifest,
     task_records: records.Records,
     config: DatasetConfig,
+    *,
+    keep_all: bool = False,
   ):
     super().__init__(manifest.task, config.data_seed, config.shuffle)
     self.records = task_records
@@ -92,6 +97,8 @@ class ExampleMember(Member):
     dropped = task_records.lengths["targets"] == 0
     if config.overlong == "drop":
       dropped = dropped | np.any(list(long.values()), axis=0)
+    if keep_all:
+      dropped = np.zeros_like(dropped)
     self._kept = np.flatnonzero(~dropped)
     self.num_draws_per_epoch = len(self._kept)
     if not len(self._kept):

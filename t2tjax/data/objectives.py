@@ -327,3 +327,66 @@ def from_spec(spec: Mapping[str, Any]) -> Objective:
     c.__name__: c for c in (SpanCorruption, PrefixLM, CausalLM, DenoiserMixture)
   }
   return kinds[kind](**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeqioObjective:
+  """An objective as a seqio preprocessor, over features `targets`.
+
+  In prepared mode the feed recognises it and applies the objective itself;
+  elsewhere in seqio it joins, cuts and corrupts within tf.data.
+  """
+
+  objective: Objective
+
+  def __call__(self, dataset, sequence_length=None, output_features=None):
+    """Returns the dataset of corrupted chunks, without EOS."""
+    import seqio
+    import tensorflow as tf
+
+    if not sequence_length or "targets" not in sequence_length:
+      raise ValueError(
+        "an objective needs the lengths of its features; set "
+        "DatasetConfig.task_feature_lengths"
+      )
+    inputs_length = sequence_length.get("inputs", 2**30)
+    chunk = self.objective.chunk_length(
+      inputs_length, sequence_length["targets"]
+    )
+    vocabulary = output_features["targets"].vocabulary
+    spans = self.objective.num_sentinels(chunk)
+    if spans > vocabulary.extra_ids:
+      raise ValueError(
+        f"chunks of {chunk} tokens need {spans} sentinels, the vocabulary has "
+        f"extra_ids={vocabulary.extra_ids}; raise it or lower "
+        "DatasetConfig.task_feature_lengths"
+      )
+    sentinels = [vocabulary.vocab_size - 1 - i for i in range(spans)]
+
+    def corrupt(tokens, seed):
+      index = int(seed[0]) * 2**31 + int(seed[1])
+      key = counter_random.keys_of(0, np.asarray([index % 2**63]))[0]
+      return self.objective.apply(tokens, key, sentinels)
+
+    @seqio.map_over_dataset(num_seeds=1)
+    def corrupt_chunk(tokens, seed):
+      inputs, targets = tf.numpy_function(
+        corrupt, (tokens, seed), (tf.int32, tf.int32)
+      )
+      inputs.set_shape((None,))
+      targets.set_shape((None,))
+      return {"inputs": inputs, "targets": targets}
+
+    # End to end, then cut into chunks; one token cannot be corrupted.
+    tokens = dataset.map(lambda x: tf.cast(x["targets"], tf.int32))
+    chunks = tokens.unbatch().batch(chunk).filter(lambda x: tf.size(x) > 1)
+    return corrupt_chunk(chunks)
+
+
+def as_seqio_preprocessor(objective: Objective) -> SeqioObjective:
+  """Returns the objective as a preprocessor for a seqio Task.
+
+  Put it behind tokenization (and behind a CacheDatasetPlaceholder, if any),
+  before `append_eos`.
+  """
+  return SeqioObjective(objective)

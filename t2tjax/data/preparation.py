@@ -158,8 +158,13 @@ def _index_of_tasks(
     steps = seqio_tasks.classify(task, bare=config.objective is not None)
     lengths_of_task = lengths if steps.needs_lengths else None
     arguments = (config.split, lengths_of_task, config.use_cached)
-    reason = steps.random_reason
-    if reason is None and seqio_tasks.differs_between_runs(steps, *arguments):
+    # Evaluation (with texts) fixes one draw of whatever is random.
+    reason = None if texts else steps.random_reason
+    if (
+      not texts
+      and reason is None
+      and seqio_tasks.differs_between_runs(steps, *arguments)
+    ):
       reason = "its first examples differ between two runs"
     files |= set(_files_of(task, config, steps.features))
     if reason is not None:
@@ -298,7 +303,12 @@ def _index_of_source(
 
 
 # ------------------------------------------------------------------ writing
-def write(work: Preparation, prepared_dir: str) -> manifest_lib.TaskManifest:
+def write(
+  work: Preparation,
+  prepared_dir: str,
+  *,
+  examples_per_shard: int = records.EXAMPLES_PER_SHARD,
+) -> manifest_lib.TaskManifest:
   """Writes the records of one task split, unless they are there already.
 
   Shards go to a `.partial` folder, which is renamed when whole; a run that was
@@ -320,7 +330,9 @@ def write(work: Preparation, prepared_dir: str) -> manifest_lib.TaskManifest:
     if skip:
       say(f"{title}: {skip:,} examples are there, going on")
     start = time.monotonic()
-    counts = records.write_shards(partial, work.examples(skip), names)
+    counts = records.write_shards(
+      partial, work.examples(skip), names, examples_per_shard
+    )
     with _opened_files() as opened:
       for _ in with_progress(counts, title, work.total):
         pass

@@ -189,7 +189,7 @@ def randomness(step: Any, depth: int = 4) -> str | None:
     return randomness(step.func, depth)
   function = step if isinstance(step, FunctionType) else None
   if function is None:
-    call = getattr(type(step), "__call__", None)
+    call = vars(type(step)).get("__call__")
     function = call if isinstance(call, FunctionType) else None
   if function is None or depth == 0:
     return None

@@ -1,0 +1,70 @@
+import random
+
+import pytest
+
+from t2tjax.data import vocabularies
+
+MODEL = "bundle/en_es_4k.model"
+TEXTS = [
+  "",
+  "In the beginning God created the heavens and the earth.",
+  "  spaces   and\ttabs\n",
+  "[NAME] lives at {x}@y.org, room 4711",
+  "Grüße, señor! 你好 \U0001f600",
+  "<extra_id_0> and <extra_id_1>",
+]
+
+
+def pairs():
+  import seqio
+
+  path = vocabularies.SentencePieceVocabulary(MODEL).path
+  for extra_ids in (0, 100):
+    yield (
+      vocabularies.SentencePieceVocabulary(MODEL, extra_ids),
+      seqio.SentencePieceVocabulary(path, extra_ids),
+    )
+    yield (
+      vocabularies.ByteVocabulary(extra_ids),
+      seqio.ByteVocabulary(extra_ids),
+    )
+
+
+def test_ids_and_texts_equal_those_of_seqio():
+  rng = random.Random(0)
+  for ours, theirs in pairs():
+    assert ours.vocab_size == theirs.vocab_size
+    assert ours.eos_id == theirs.eos_id
+    assert ours.unk_id == theirs.unk_id
+    assert ours.pad_id == theirs.pad_id
+    for text in TEXTS:
+      ids = ours.encode(text)
+      assert ids == list(theirs.encode(text))
+      assert ours.decode(ids) == theirs.decode(ids)
+      assert ours.decode([*ids, 1, *ids]) == theirs.decode([*ids, 1, *ids])
+    for _ in range(200):
+      # Also ids that no vocabulary has.
+      ids = [rng.randrange(ours.vocab_size + 50) for _ in range(20)]
+      assert ours.decode(ids) == theirs.decode(ids)
+
+
+def test_conversion_to_and_from_seqio_keeps_the_fingerprint():
+  for ours, theirs in pairs():
+    assert vocabularies.from_seqio(theirs).fingerprint == ours.fingerprint
+    assert vocabularies.from_seqio(ours.to_seqio()).spec() == ours.spec()
+    assert vocabularies.from_spec(ours.spec()).encode("abc") == ours.encode(
+      "abc"
+    )
+
+
+def test_sentinels_descend_from_the_last_id():
+  vocabulary = vocabularies.SentencePieceVocabulary(MODEL, 100)
+  assert vocabulary.sentinel(0) == vocabulary.vocab_size - 1
+  assert vocabulary.decode([vocabulary.sentinel(3)]) == "<extra_id_3>"
+  with pytest.raises(ValueError, match="extra_ids"):
+    vocabulary.sentinel(100)
+
+
+def test_a_missing_model_file_names_the_setting():
+  with pytest.raises(ValueError, match="sentencepiece_model_file"):
+    _ = vocabularies.SentencePieceVocabulary("nowhere.model").vocab_size
