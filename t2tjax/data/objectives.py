@@ -329,15 +329,16 @@ def from_spec(spec: Mapping[str, Any]) -> Objective:
   return kinds[kind](**fields)
 
 
-@dataclasses.dataclass(frozen=True)
 class SeqioObjective:
   """An objective as a seqio preprocessor, over features `targets`.
 
   In prepared mode the feed recognises it and applies the objective itself;
-  elsewhere in seqio it joins, cuts and corrupts within tf.data.
+  elsewhere in seqio it joins, cuts and corrupts within tf.data. No dataclass:
+  seqio would look for its lengths among the fields.
   """
 
-  objective: Objective
+  def __init__(self, objective: Objective):
+    self.objective = objective
 
   def __call__(self, dataset, sequence_length=None, output_features=None):
     """Returns the dataset of corrupted chunks, without EOS."""

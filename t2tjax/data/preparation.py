@@ -255,7 +255,9 @@ def _index_of_source(
 ) -> manifest_lib.Index:
   """Prepares a text source of the user's own; no seqio, no TensorFlow."""
   source, vocabulary = config.source, config.vocabulary
-  names = [n for n in ("inputs", "targets") if n in config.task_feature_lengths]
+  # An objective makes its inputs from the targets.
+  names = ["inputs", "targets"] if config.objective is None else ["targets"]
+  names = [name for name in names if name in config.task_feature_lengths]
   features = [
     manifest_lib.FeatureSpec(name, vocabulary.spec(), True, True)
     for name in names
