@@ -25,18 +25,22 @@ def _multiply_by_ones(x: Array) -> Array:
   return (ones @ x.reshape(x.shape[0], -1)).reshape(x.shape[1:])
 
 
+def add_bias(x_BHLS: Array, bias_BHLS: Array) -> Array:
+  """Returns `x + bias`, where the bias may be one for the whole batch.
+
+  The gradient of a shared bias is a `sum_leading_axis`.
+  """
+  if bias_BHLS.shape[0] == x_BHLS.shape[0]:
+    return x_BHLS + bias_BHLS
+  return _add_shared_bias(x_BHLS, bias_BHLS)
+
+
 @jax.custom_vjp
-def add_bias(x_B: Array, bias_1: Array) -> Array:
-  """Returns `x + bias`, where only the bias's leading axis may be 1."""
-  return x_B + bias_1
+def _add_shared_bias(x_BHLS, bias_1HLS):
+  return x_BHLS + bias_1HLS
 
 
-def _add_bias_forward(x_B, bias_1):
-  return x_B + bias_1, bias_1.shape[0] == 1
-
-
-def _add_bias_backward(is_shared, y_B):
-  return y_B, sum_leading_axis(y_B)[None] if is_shared else y_B
-
-
-add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+_add_shared_bias.defvjp(
+  lambda x_BHLS, bias_1HLS: (x_BHLS + bias_1HLS, None),
+  lambda _, y_BHLS: (y_BHLS, sum_leading_axis(y_BHLS)[None]),
+)
