@@ -16,6 +16,7 @@ import pytest
 
 from t2tjax import checkpoint
 from t2tjax.checkpoint import directory as directory_lib
+from t2tjax.checkpoint import integrity
 
 pytestmark = pytest.mark.fault
 
@@ -211,14 +212,45 @@ def test_an_error_while_writing_is_raised_at_the_next_call(tmp_path):
     checkpointer.wait()
 
 
+_FULL_DISK = """
+import resource, sys
+import jax.numpy as jnp
+from t2tjax import checkpoint
+c = checkpoint.Checkpointer(sys.argv[1], checkpoint.SaveCheckpointConfig())
+# Writing beyond this fails, as it does on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, 1 << 18))
+c.save(2, {"params": {f"w{i}": jnp.full((256, 256), 2.0) for i in range(8)}})
+try:
+  c.wait()
+except Exception as error:
+  print("raised", type(error).__name__, error)
+"""
+
+
+def test_a_full_disk_is_an_error_and_the_checkpoint_before_stays(tmp_path):
+  save_steps(tmp_path, [1])
+  writer = subprocess.run(
+    [sys.executable, "-c", _FULL_DISK, str(tmp_path)],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
+  assert writer.stdout.startswith("raised"), writer.stderr[-2000:]
+  checkpointer = checkpoint.Checkpointer(
+    tmp_path, checkpoint.SaveCheckpointConfig()
+  )
+  state, feed, _ = checkpointer.restore(TARGET)
+  assert_is_step(state, feed, 1)
+  assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint_1"]
+
+
 def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path):
   save_steps(tmp_path, [1])
   path = tmp_path / "checkpoint_1" / "metadata.json"
   record = json.loads(path.read_text())
   record["format_version"] += 1
   path.write_text(json.dumps(record))
-  from t2tjax.checkpoint import integrity
-
   (tmp_path / "checkpoint_1" / "manifest.json").unlink()
   integrity.write_manifest(directory_lib.checkpoint_dir(tmp_path, 1))
   with pytest.raises(ValueError, match="up to version 1"):
