@@ -174,7 +174,7 @@ class DecoderOnlyLayout:
 
 
 Layout = EncoderDecoderLayout | DecoderOnlyLayout
-LAYOUTS = {
+LAYOUTS: dict[str, type[EncoderDecoderLayout] | type[DecoderOnlyLayout]] = {
   "encoder_decoder": EncoderDecoderLayout,
   "decoder_only": DecoderOnlyLayout,
 }

@@ -79,10 +79,10 @@ class Plan:
     A finite mixture ends when every member did, so that each example is seen
     exactly `num_epochs` times.
     """
-    if self._limits[0] is None:
-      return None
     last = 0
     for member, limit in enumerate(self._limits):
+      if limit is None:
+        return None
       if self._rates[member] == 0:
         continue
       low, high = 0, 1
@@ -104,10 +104,10 @@ class Plan:
       references.append(task.resolve(np.arange(begin, end, dtype=np.int64)))
       # Without shuffling, members are interleaved evenly.
       order.append((np.arange(end - begin) + 0.5) / max(end - begin, 1))
-    arrangement = np.concatenate(order)
+    ranks = np.concatenate(order)
     if self._shuffle:
-      arrangement = self._keys(len(arrangement), number, 0)
-    arrangement = np.argsort(arrangement, kind="stable")
+      ranks = self._keys(len(ranks), number, 0)
+    arrangement = np.argsort(ranks, kind="stable")
     member_of = np.concatenate(members)[arrangement]
     reference_of = np.concatenate(references)[arrangement]
     rows = self._rows(member_of, reference_of, number)

@@ -49,6 +49,7 @@ def import_module(module: str | None) -> ModuleType | None:
   name = "t2tjax_tasks_" + re.sub(r"\W", "_", path)
   if name not in sys.modules:
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[name] = loaded
     _PATH_MODULES.add(name)
@@ -166,7 +167,7 @@ def classify(task: Any, *, bare: bool = False) -> Steps:
       continue
     if why := randomness(step):
       reason = f"{seqio.utils.function_name(step) or step} {why}"
-    needs_lengths |= "sequence_length" in inspect.signature(step).parameters
+    needs_lengths |= _takes_lengths(step)
   trims = seqio.preprocessors.append_eos_after_trim in steps
   features = [
     manifest_lib.FeatureSpec(
@@ -183,13 +184,23 @@ def classify(task: Any, *, bare: bool = False) -> Steps:
   return Steps(task, features, objective, needs_lengths, reason)
 
 
+def _takes_lengths(step: Any) -> bool:
+  """Whether seqio would pass `sequence_length` to a preprocessor."""
+  if dataclasses.is_dataclass(step):
+    names = {field.name for field in dataclasses.fields(step)}
+  else:
+    names = set(inspect.signature(step).parameters)
+  return "sequence_length" in names
+
+
 def randomness(step: Any, depth: int = 4) -> str | None:
   """Returns what makes a preprocessor look random, or None."""
   if isinstance(step, functools.partial):
     return randomness(step.func, depth)
   function = step if isinstance(step, FunctionType) else None
   if function is None:
-    call = vars(type(step)).get("__call__")
+    classes = type(step).__mro__
+    call = next((c for k in classes if (c := vars(k).get("__call__"))), None)
     function = call if isinstance(call, FunctionType) else None
   if function is None or depth == 0:
     return None
@@ -263,18 +274,22 @@ def plain(value: Any) -> Any:
   return value.item() if isinstance(value, np.generic) else value
 
 
-def differs_between_runs(steps: Steps, *args: Any) -> bool:
+def differs_between_runs(
+  steps: Steps,
+  split: str,
+  lengths: Mapping[str, int] | None,
+  use_cached: bool,
+) -> bool:
   """True when the first examples change with the seed."""
-  first, second = (
-    [
+
+  def first_examples(seed: int) -> list[dict[str, Any]]:
+    found = dataset(steps.task, split, lengths, use_cached, seed)
+    return [
       {k: plain(v) for k, v in element.items()}
-      for element in dataset(steps.task, *args, seed=seed)
-      .take(_PROBED_EXAMPLES)
-      .as_numpy_iterator()
+      for element in found.take(_PROBED_EXAMPLES).as_numpy_iterator()
     ]
-    for seed in (1, 2)
-  )
-  return first != second
+
+  return first_examples(1) != first_examples(2)
 
 
 # ------------------------------------------------------------- dependencies

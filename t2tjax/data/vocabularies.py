@@ -25,10 +25,11 @@ class Vocabulary:
   """
 
   pad_id: int = 0
-  extra_ids: int
-  vocab_size: int
-  eos_id: int | None
-  unk_id: int | None
+  # Subclasses have these as fields or properties.
+  extra_ids: Any
+  vocab_size: Any
+  eos_id: Any
+  unk_id: Any
 
   def encode(self, text: str) -> list[int]:
     """Returns the ids of `text`, without EOS."""
@@ -62,7 +63,7 @@ class Vocabulary:
 
   def _known_ids(self, ids: Iterable[int], size: int) -> list[int]:
     """Cuts after the first EOS and maps ids beyond the vocabulary to UNK."""
-    known = [int(i) if i < size else self.unk_id for i in ids]
+    known: list[int] = [int(i) if i < size else self.unk_id for i in ids]
     if self.eos_id is not None and self.eos_id in known:
       known = known[: known.index(self.eos_id) + 1]
     return known
