@@ -31,8 +31,8 @@ def tiny_model(**overrides):
     num_heads=8,
     head_dim=4,
     mlp_dim=32,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
     dropout_rate=0.0,
   )
   config.update(overrides)
