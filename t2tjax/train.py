@@ -97,7 +97,12 @@ def train(
   feed = data.train_feed(
     train_dataset_cfg, model.feature_layout, layout, prepared_dir=prepared_dir
   )
+  loss_batches, decode_tasks = trainer_lib.open_eval_data(
+    train_eval_dataset_cfg, infer_eval_dataset_cfg, model, partitioner,
+    eval_steps=eval_steps, prepared_dir=prepared_dir,
+  )  # fmt: skip
   saver = checkpoint.Checkpointer(directory, checkpoint_cfg.save)
+  save_period = checkpoint_cfg.save.period if checkpoint_cfg.save else None
   start = trainer_lib.initial_state(
     model, partitioner, axes, abstract,
     saver=saver, restore=checkpoint_cfg.restore, feed=feed, seed=random_seed,

@@ -19,7 +19,7 @@ from t2tjax.trainer.start import (
   with_shardings,
 )
 from t2tjax.trainer.trainer import Trainer
-from t2tjax.trainer.validation import Validation
+from t2tjax.trainer.validation import Validation, open_eval_data
 
 __all__ = [
   "EXIT_CODE_PREEMPTED",
@@ -31,6 +31,7 @@ __all__ = [
   "Validation",
   "finish",
   "initial_state",
+  "open_eval_data",
   "prepare_run_directory",
   "run_metadata",
   "show_overview",

@@ -5,15 +5,56 @@ to 4, `evaluation`, `trainer.run_log`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from t2tjax import evaluation
+from t2tjax import data, evaluation
 from t2tjax.evaluation import scoring
+from t2tjax.partitioning import Partitioner
 from t2tjax.trainer import run_log
 from t2tjax.typing import Params
 
 LossBatches = Mapping[str, Iterable[Mapping[str, np.ndarray]]]
+
+
+def open_eval_data(
+  loss_config: data.DatasetConfig | None,
+  decode_config: data.DatasetConfig | None,
+  model: Any,
+  partitioner: Partitioner,
+  *,
+  eval_steps: int | None,
+  prepared_dir: str | None,
+) -> tuple[LossBatches, Sequence[scoring.EvalTask]]:
+  """Returns what `Validation` works on, preparing it when needed.
+
+  Args:
+    loss_config: dataset of the teacher-forced losses, if they are wanted.
+    decode_config: dataset to decode, if that is wanted.
+    model: says which features it reads.
+    partitioner: says which rows this process feeds.
+    eval_steps: batches of teacher-forced evaluation per task; None for all.
+    prepared_dir: where token records are kept.
+  """
+  loss_batches: LossBatches = {}
+  decode_tasks: Sequence[scoring.EvalTask] = ()
+  if loss_config is not None:
+    loss_batches = data.eval_batches(
+      loss_config,
+      model.feature_layout,
+      partitioner.data_layout(loss_config.batch_size),
+      prepared_dir=prepared_dir,
+      max_batches=eval_steps,
+    )
+  if decode_config is not None:
+    decode_tasks = data.eval_tasks(
+      decode_config,
+      model.feature_layout,
+      partitioner.data_layout(decode_config.batch_size),
+      prepared_dir=prepared_dir,
+    )
+  return loss_batches, decode_tasks
 
 
 class Validation:
