@@ -14,20 +14,31 @@ Example = Mapping[str, Any]
 
 
 class EvalTask(Protocol):
-  """What `data.eval_tasks` gives for each task.
+  """What `data.eval_tasks` gives for each task."""
 
-  Attributes:
-    name: of the task.
-    metric_fns: functions `(targets, predictions)` or `(targets, scores)`.
-    postprocess_fn: `(text, example=, is_target=)`, or None for the text.
-    examples: all examples, in order, each with `inputs_pretokenized` (where it
-      has inputs) and `targets_pretokenized`.
-  """
+  @property
+  def name(self) -> str:
+    """The task's name."""
+    ...
 
-  name: str
-  metric_fns: Sequence[Callable]
-  postprocess_fn: Callable | None
-  examples: Sequence[Example]
+  @property
+  def metric_fns(self) -> Sequence[Callable]:
+    """Functions `(targets, predictions)` or `(targets, scores)`."""
+    ...
+
+  @property
+  def postprocess_fn(self) -> Callable | None:
+    """`(text, example=, is_target=)`, or None for the text as it is."""
+    ...
+
+  @property
+  def examples(self) -> Sequence[Example]:
+    """All examples, in order, with `<feature>_pretokenized` texts.
+
+    `targets_pretokenized` is there always, `inputs_pretokenized` where the
+    task has inputs.
+    """
+    ...
 
   def batches(self) -> Iterator[Mapping[str, Any]]:
     """Yields the examples in order; the last batch is filled up."""
