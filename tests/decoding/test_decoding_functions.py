@@ -216,3 +216,13 @@ def test_wrong_settings_name_the_binding(settings, message):
     decode(decoding.temperature_sample, step, [0], **settings)
   with pytest.raises(ValueError, match="num_decodes = 2"):
     decode(decoding.greedy_decode, step, [0], num_decodes=2)
+
+
+def test_first_argmax_is_numpys_argmax_ties_included():
+  rng = np.random.default_rng(0)
+  logits = rng.integers(-3, 4, size=(50, 9)).astype(np.float32)
+  np.testing.assert_array_equal(
+    sampling.first_argmax(jnp.asarray(logits)), logits.argmax(-1)
+  )
+  logits[3, 4] = np.nan
+  assert 0 <= int(sampling.first_argmax(jnp.asarray(logits))[3]) < 9
