@@ -76,6 +76,7 @@ def train(
   batch_size = train_dataset_cfg.batch_size
   layout = partitioner.data_layout(batch_size)
   trainer.check(batch_size, partitioner)
+  model.check_vocabulary()
   batch_spec = data.batch_spec(train_dataset_cfg, model.feature_layout)
   abstract, axes = state_lib.abstract_state(
     model, model.optimizer_def, batch_spec

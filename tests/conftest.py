@@ -10,3 +10,18 @@ if _FLAG not in os.environ.get("XLA_FLAGS", ""):
 import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import pytest  # noqa: E402
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    "--update_golden",
+    action="store_true",
+    help="write the golden files anew",
+  )
+
+
+@pytest.fixture
+def update_golden(request) -> bool:
+  return request.config.getoption("--update_golden")

@@ -57,7 +57,6 @@ class LanguageModel(abc.ABC):
       key: random key.
       batch_spec: feature name -> anything with `shape` and `dtype`.
     """
-    self._num_real_vocab()
     features = {
       name: jnp.ones(spec.shape, spec.dtype)
       for name, spec in batch_spec.items()
@@ -240,6 +239,10 @@ class LanguageModel(abc.ABC):
   def _eos_id(self) -> int:
     eos_id = self.output_vocabulary.eos_id
     return -1 if eos_id is None else eos_id
+
+  def check_vocabulary(self) -> None:
+    """Raises ValueError if the network has too few rows for the vocabulary."""
+    self._num_real_vocab()
 
   def _num_real_vocab(self) -> int:
     """Returns the vocabulary's size, checked against the network's."""
