@@ -6,8 +6,9 @@ stored, the other can be restored from it. Used by `arrays`.
 May import: nothing of t2tjax.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -70,10 +71,19 @@ class Stored:
       return arrays[self.names[0]]
     sharding = getattr(wanted, "sharding", None)
     if self.index is not None:
-      take = jax.jit(lambda x: x[self.index], out_shardings=sharding)
-      return take(arrays[self.names[0]])
-    stack = jax.jit(lambda *xs: jnp.stack(xs), out_shardings=sharding)
-    return stack(*(arrays[name] for name in self.names))
+      return _take(sharding)(arrays[self.names[0]], self.index)
+    return _stack(sharding)(*(arrays[name] for name in self.names))
+
+
+# One function per sharding, so that equal leaves of all layers compile once.
+@functools.cache
+def _take(sharding: Any) -> Callable[..., jax.Array]:
+  return jax.jit(lambda x, index: x[index], out_shardings=sharding)
+
+
+@functools.cache
+def _stack(sharding: Any) -> Callable[..., jax.Array]:
+  return jax.jit(lambda *layers: jnp.stack(layers), out_shardings=sharding)
 
 
 def find(
