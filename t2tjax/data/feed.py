@@ -115,6 +115,27 @@ def load_members(
   return list(opened.values()), [shares[name] for name in opened]
 
 
+def vocabulary_fingerprints(
+  index: manifest_lib.Index, prepared_dir: str
+) -> dict[str, str]:
+  """Returns feature -> fingerprint; tasks of a mixture must agree."""
+  found: dict[str, str] = {}
+  for entry in index.members:
+    manifest = manifest_lib.TaskManifest.load(
+      f"{prepared_dir}/{entry['folder']}"
+    )
+    for feature in manifest.features:
+      fingerprint = feature.vocabulary["fingerprint"]
+      if found.setdefault(feature.name, fingerprint) != fingerprint:
+        raise ValueError(
+          f"the tasks of {index.name!r} have different vocabularies for "
+          f"{feature.name!r} ({manifest.task!r} has {fingerprint}, one before "
+          f"it {found[feature.name]}); change the tasks' output_features or "
+          "DatasetConfig.mixture_or_task_name"
+        )
+  return found
+
+
 def open_member(
   manifest: manifest_lib.TaskManifest,
   task_records: records.Records,
@@ -226,6 +247,7 @@ class PreparedFeed:
     self.batch_size = config.batch_size
     self.rows = np.asarray(data_layout.rows)
     self.members, self.rates = load_members(config, index, prepared_dir)
+    self.vocabularies = vocabulary_fingerprints(index, prepared_dir)
     self.plan = planning.Plan(
       self.members,
       self.rates,
@@ -236,6 +258,16 @@ class PreparedFeed:
       num_epochs=config.num_epochs,
     )
     self.num_windows = self.plan.num_windows()
+    # What the order depends on: tells a restored run if it goes on otherwise.
+    self._order = manifest_lib.content_hash(
+      [
+        [(m.name, m.num_draws_per_epoch) for m in self.members],
+        self.rates,
+        layout.capacities,
+        config.objective and config.objective.spec(),
+        [config.data_seed, config.shuffle, config.pack, config.packing_window],
+      ]
+    )
     self.batch_spec = layout.batch_spec(config.batch_size)
     self.report = self._make_report(config)
     self._iterator = grain.experimental.ThreadPrefetchIterDataset(
@@ -267,6 +299,7 @@ class PreparedFeed:
     return {
       "mode": "prepared",
       "tasks": tasks,
+      "vocabularies": self.vocabularies,
       "packing_efficiency": float(used.sum() / room.sum()),
       "examples_per_row": len(window.members) / len(window.rows),
     }
@@ -279,7 +312,8 @@ class PreparedFeed:
 
   def state(self) -> dict[str, Any]:
     """Returns the position behind the last batch."""
-    return {"mode": "prepared", **self._iterator.get_state()}
+    position = self._iterator.get_state()
+    return {"mode": "prepared", "order": self._order, **position}
 
   def restore(self, state: dict[str, Any]) -> None:
     """Goes to a position that `state` returned."""
@@ -287,6 +321,12 @@ class PreparedFeed:
       raise ValueError(
         f"the checkpoint's feed was {state.get('mode')!r}, this one is "
         "'prepared'; set DatasetConfig.mode as it was when the run began"
+      )
+    if state["order"] != self._order:
+      preparation.say(
+        "data, lengths, seed, mixing or packing differ from the run that wrote "
+        "the checkpoint: the feed goes on, but some examples may come twice or "
+        "not at all in this epoch"
       )
     self._iterator.set_state({k: state[k] for k in ("window", "row")})
 

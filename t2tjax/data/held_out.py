@@ -17,9 +17,6 @@ from t2tjax.data import members as members_lib
 from t2tjax.data.config import DatasetConfig
 from t2tjax.data.feed import HostBatch, Rows, open_member, row_tokens
 
-# Where an unsharded evaluation takes all rows.
-_FEATURES = ("inputs", "targets")
-
 
 @dataclasses.dataclass(frozen=True)
 class AllRows:
@@ -102,23 +99,36 @@ class EvalTask:
   @functools.cached_property
   def vocabulary(self) -> Any:
     """The vocabulary of the targets."""
-    features = {f.name: f for f in self.manifest.features}
-    return features["targets"].build_vocabulary()
+    return self._vocabularies["targets"]
 
   @functools.cached_property
   def examples(self) -> list[dict[str, Any]]:
     """All examples in order, with `<feature>_pretokenized` texts."""
+    if isinstance(self.member, members_lib.ObjectiveMember):
+      return [self._texts_of(tokens) for tokens in self.member.all_tokens()]
     found = self.member.records.texts() if self.manifest.has_texts else []
     examples = found or [{} for _ in range(len(self.member.records))]
-    for feature in self.manifest.features:
-      key = f"{feature.name}_pretokenized"
-      if feature.name not in _FEATURES or (examples and key in examples[0]):
-        continue
-      vocabulary = feature.build_vocabulary()
-      for index, example in enumerate(examples):
-        tokens = self.member.records.tokens(feature.name, index)
-        example[key] = vocabulary.decode(tokens.tolist())
+    for index, example in enumerate(examples):
+      missing = {
+        feature.name: self.member.records.tokens(feature.name, index)
+        for feature in self.manifest.features
+        if f"{feature.name}_pretokenized" not in example
+      }
+      example.update(self._texts_of(missing))
     return examples
+
+  def _texts_of(self, tokens: dict[str, np.ndarray]) -> dict[str, str]:
+    """Decodes features whose texts were not kept."""
+    return {
+      f"{name}_pretokenized": self._vocabularies[name].decode(ids.tolist())
+      for name, ids in tokens.items()
+    }
+
+  @functools.cached_property
+  def _vocabularies(self) -> dict[str, Any]:
+    found = {f.name: f.build_vocabulary() for f in self.manifest.features}
+    # An objective makes inputs out of targets.
+    return {"inputs": found["targets"], **found}
 
   @functools.cached_property
   def metric_fns(self) -> list[Callable]:

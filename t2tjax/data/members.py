@@ -5,7 +5,7 @@ at once to references, tells the lengths behind references without reading
 them, and reads one. Called by `planning` and feeds. May import: `data`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 import zlib
 
@@ -40,6 +40,11 @@ class Member:
     self._shuffle = shuffle
     # Members of a mixture must not share their orders.
     self._seed = seed * 2**32 + zlib.crc32(name.encode())
+
+  def all_tokens(self) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the draws of the first epoch."""
+    for reference in self.resolve(np.arange(self.num_draws_per_epoch)):
+      yield self.tokens(reference)
 
   def positions(self, draws: np.ndarray) -> np.ndarray:
     """Returns which of the epoch's examples each draw is."""

@@ -102,7 +102,7 @@ class Records:
 
   Attributes:
     features: feature names.
-    lengths: per feature int64 `[examples]`, the number of tokens.
+    lengths: per feature int32 `[examples]`, the number of tokens.
   """
 
   def __init__(self, folder: str, features: Sequence[str]):
@@ -119,7 +119,9 @@ class Records:
       self._tokens[feature] = [
         self._load(s, feature, "tokens") for s in range(len(counts))
       ]
-      self.lengths[feature] = np.concatenate([np.diff(o) for o in offsets])
+      self.lengths[feature] = np.concatenate(
+        [np.diff(o).astype(np.int32) for o in offsets]
+      )
     # Positions of the shards in the concatenation of all their tokens.
     self._stream_starts = {
       feature: np.concatenate([[0], np.cumsum([len(t) for t in shards])])

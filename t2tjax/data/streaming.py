@@ -16,7 +16,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t2tjax.data import layouts, seqio_tasks
+from t2tjax.data import layouts, seqio_tasks, vocabularies
 from t2tjax.data.config import DatasetConfig
 
 # Batches between two copies of the iterator's state (megabytes with a shuffle
@@ -58,7 +58,14 @@ class StreamingFeed:
     self._build = functools.partial(
       self._pipeline, config, feature_layout, len(rows)
     )
-    self.report: dict[str, Any] = {"mode": "streaming"}
+    provider = seqio_tasks.get_task_or_mixture(config.mixture_or_task_name)
+    self.report: dict[str, Any] = {
+      "mode": "streaming",
+      "vocabularies": {
+        name: vocabularies.from_seqio(feature.vocabulary).fingerprint
+        for name, feature in provider.output_features.items()
+      },
+    }
     self._savable = True
     self._start()
 

@@ -220,6 +220,17 @@ def test_rates_can_be_replaced_cut_and_tempered():
     rates(mixing_rates={"a": 1.0})
 
 
+def test_a_changed_order_is_told_at_restore(jsonl, tmp_path, capsys):
+  path = jsonl(50)
+  feed = make_feed(path, tmp_path)
+  next(feed)
+  other_batch_size = make_feed(path, tmp_path, batch_size=4)
+  other_batch_size.restore(feed.state())
+  assert "differ" not in capsys.readouterr().err
+  make_feed(path, tmp_path, seed=1).restore(feed.state())
+  assert "differ" in capsys.readouterr().err
+
+
 def test_a_state_of_another_mode_is_refused(jsonl, tmp_path):
   feed = make_feed(jsonl(20), tmp_path)
   with pytest.raises(ValueError, match="DatasetConfig.mode"):

@@ -96,3 +96,14 @@ def test_random_tasks_are_evaluated_on_one_fixed_draw(toy_dir, tmp_path):
     config, "encoder_decoder", prepared_dir=str(tmp_path)
   )
   assert len(task.examples) == 20
+
+
+def test_corpora_are_evaluated_by_chunks(toy_dir, tmp_path):
+  config = config_of("toy_copy", objective=data.PrefixLM())
+  (task,) = data.eval_tasks(
+    config, "encoder_decoder", prepared_dir=str(tmp_path)
+  )
+  rows = np.concatenate([b["encoder_input_tokens"] for b in task.batches()])
+  texts = [task.vocabulary.decode(row.tolist()) for row in rows]
+  wanted = [example["inputs_pretokenized"] for example in task.examples]
+  assert texts[: len(wanted)] == wanted and len(wanted) > 3

@@ -239,6 +239,20 @@ def test_randomness_that_names_do_not_show_is_found_by_trying(
   assert index.mode == "streaming" and "differ" in index.reason
 
 
+def test_mixed_batches_hold_the_rates_of_the_mixture(toy_dir, tmp_path):
+  feed = feed_of(toy_config(pack=False), tmp_path)
+  assert feed.rates == [0.75, 0.25]
+  vocabulary = data.ByteVocabulary()
+  texts = [
+    vocabulary.decode(row.tolist())
+    for _ in range(100)
+    for row in next(feed)["encoder_input_tokens"]
+  ]
+  copies = sum(text.startswith("copy") for text in texts)
+  # 400 draws, of which 300 are copies, give or take what one window shuffles.
+  assert 260 < copies < 340
+
+
 def test_an_objective_among_the_preprocessors_is_applied_by_the_feed(
   toy_dir, tmp_path
 ):
