@@ -13,7 +13,11 @@ from t2tjax.checkpoint.config import (
 )
 from t2tjax.checkpoint.integrity import DamagedCheckpointError, find_damage
 from t2tjax.checkpoint.metadata import check_metadata
-from t2tjax.checkpoint.params import restore_params
+from t2tjax.checkpoint.params import (
+  read_metadata,
+  restore_params,
+  restore_state,
+)
 
 __all__ = [
   "CheckpointConfig",
@@ -23,5 +27,7 @@ __all__ = [
   "SaveCheckpointConfig",
   "check_metadata",
   "find_damage",
+  "read_metadata",
   "restore_params",
+  "restore_state",
 ]

@@ -6,7 +6,7 @@ nor an optimizer's tuples are part of the format. Used by `checkpointer` and
 `integrity`, `stacking`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
@@ -58,7 +58,8 @@ class _CheckpointHandler(ocp.AsyncCheckpointHandler):
   the manifest is there exactly when the checkpoint is visible.
   """
 
-  def __init__(self):
+  def __init__(self, before_commit: Callable[[], None]):
+    self._before_commit = before_commit
     self._arrays = ocp.PyTreeCheckpointHandler(**_PYTREE_OPTIONS)
 
   async def async_save(self, directory: epath.Path, args: _CheckpointArgs):
@@ -79,6 +80,7 @@ class _CheckpointHandler(ocp.AsyncCheckpointHandler):
   def finalize(self, directory: epath.Path) -> None:
     self._arrays.finalize(directory / directory_lib.STATE)
     integrity.write_manifest(directory)
+    self._before_commit()
 
   def close(self) -> None:
     self._arrays.close()
@@ -118,9 +120,16 @@ class _NoStepMetadata(ocp.metadata.MetadataStore):
 class ArraySaver:
   """Saves one named tree after the other in the background."""
 
-  def __init__(self, *, timeout_secs: int):
+  def __init__(self, *, timeout_secs: int, before_commit: Callable[[], None]):
+    """Starts the background machinery.
+
+    Args:
+      timeout_secs: a save that takes longer is an error.
+      before_commit: called in the background, on process 0, when a save is
+        complete and about to become visible.
+    """
     self._checkpointer = ocp.AsyncCheckpointer(
-      _CheckpointHandler(),
+      _CheckpointHandler(before_commit),
       async_options=ocp.AsyncOptions(
         timeout_secs=timeout_secs,
         create_directories_asynchronously=False,

@@ -65,6 +65,51 @@ def first_whole(candidates: list[epath.Path]) -> epath.Path:
   )
 
 
+def read_checkpoint(
+  directory: epath.Path, abstract_state: PyTree
+) -> tuple[PyTree, Any, dict[str, Any]]:
+  """Reads a checkpoint that is known to be whole.
+
+  Args:
+    directory: the checkpoint.
+    abstract_state: `jax.ShapeDtypeStruct`s with the wanted shardings.
+
+  Returns:
+    The state, the feed state of this process and the metadata.
+  """
+  started = time.monotonic()
+  wanted = dict(trees.named_leaves(abstract_state))
+  restored = arrays.restore_named(directory, wanted, {n: n for n in wanted})
+  state = trees.map_named(lambda name, _: restored[name], abstract_state)
+  content = metadata_lib.read_record(directory)
+  logging.info(
+    "Restored %s with its optimizer state in %.1f s.",
+    directory,
+    time.monotonic() - started,
+  )
+  return state, _feed_state(directory, content), content["metadata"]
+
+
+def _feed_state(directory: epath.Path, content: Mapping) -> Any:
+  """Returns the feed position of this process.
+
+  A position that is the same on every process serves any number of them.
+  """
+  count = content["num_processes"]
+  own = jax.process_index()
+  if count == jax.process_count():
+    text = (directory / _feed_file(own)).read_text()
+    return metadata_lib.from_json(text)
+  texts = {(directory / _feed_file(i)).read_text() for i in range(count)}
+  if len(texts) > 1:
+    raise ValueError(
+      f"{directory} was saved by {count} processes whose feed positions"
+      f" differ, and cannot continue on {jax.process_count()}. Run it on"
+      f" {count} processes, or use DatasetConfig.mode = 'prepared'."
+    )
+  return metadata_lib.from_json(texts.pop())
+
+
 class Checkpointer:
   """The checkpoints of one run directory.
 
@@ -78,15 +123,14 @@ class Checkpointer:
     model_dir: epath.PathLike,
     save_config: SaveCheckpointConfig | None = None,
   ):
-    self._dir = epath.Path(model_dir).expanduser()
-    # Orbax and TensorStore want absolute paths.
-    self._dir = self._dir if "://" in str(model_dir) else self._dir.resolve()
+    self._dir = directory_lib.absolute(model_dir)
     self._config = save_config
     self._saver = None
     self._damaged: set[int] = set()
     # Until a restore or a save of ours has shown that the newest checkpoint
     # is whole, removing older ones might remove the last good one.
     self._newest_is_whole = False
+    self._has_saved = False
     self._best_values: dict[int, float] = {}
     if save_config is None:
       return
@@ -94,7 +138,9 @@ class Checkpointer:
       directory_lib.check_writable(self._dir)
       for name in directory_lib.remove_leftovers(self._dir):
         logging.info("Removed %s, left by a killed save.", self._dir / name)
-    self._saver = arrays.ArraySaver(timeout_secs=save_config.timeout_secs)
+    self._saver = arrays.ArraySaver(
+      timeout_secs=save_config.timeout_secs, before_commit=self._prune
+    )
 
   @property
   def model_dir(self) -> epath.Path:
@@ -154,7 +200,7 @@ class Checkpointer:
         f"{self._dir} was opened for reading; give Checkpointer a"
         " SaveCheckpointConfig (CheckpointConfig.save)."
       )
-    self._saver.wait()
+    self._wait_for_save(self._saver)
     step = int(step)
     directory = directory_lib.checkpoint_dir(self._dir, step)
     process = jax.process_index()
@@ -165,7 +211,6 @@ class Checkpointer:
       self._damaged.discard(step)
     elif step in self.all_steps():
       return False
-    self._prune()
     texts = {_feed_file(process): metadata_lib.to_json(feed_state)}
     if process == 0:
       texts[directory_lib.METADATA] = metadata_lib.record(
@@ -173,7 +218,7 @@ class Checkpointer:
       )
     dtype = check_dtype(self._config.dtype, "SaveCheckpointConfig.dtype")
     self._saver.save(directory, state, texts, dtype)
-    self._newest_is_whole = True
+    self._has_saved = True
     return True
 
   def restore(
@@ -196,23 +241,13 @@ class Checkpointer:
     if self._saver is not None:
       self._saver.wait()
     directory = self._choose(step)
-    started = time.monotonic()
-    wanted = dict(trees.named_leaves(abstract_state))
-    restored = arrays.restore_named(directory, wanted, {n: n for n in wanted})
-    state = trees.map_named(lambda name, _: restored[name], abstract_state)
-    content = metadata_lib.read_record(directory)
-    logging.info(
-      "Restored %s with its optimizer state in %.1f s.",
-      directory,
-      time.monotonic() - started,
-    )
-    return state, self._feed_state(directory, content), content["metadata"]
+    return read_checkpoint(directory, abstract_state)
 
   def wait(self) -> None:
     """Blocks until everything saved is visible and the rest is removed."""
     if self._saver is None:
       return
-    self._saver.wait()
+    self._wait_for_save(self._saver)
     self._prune()
 
   def close(self) -> None:
@@ -227,6 +262,10 @@ class Checkpointer:
 
   def __exit__(self, *error):
     self.close()
+
+  def _wait_for_save(self, saver: arrays.ArraySaver) -> None:
+    saver.wait()
+    self._newest_is_whole |= self._has_saved
 
   def _choose(self, step: int | None) -> epath.Path:
     if step is not None:
@@ -248,25 +287,6 @@ class Checkpointer:
     self._damaged.update(steps[: directories.index(directory)])
     self._newest_is_whole = True
     return directory
-
-  def _feed_state(self, directory: epath.Path, content: Mapping) -> Any:
-    """Returns the feed position of this process.
-
-    A position that is the same on every process serves any number of them.
-    """
-    count = content["num_processes"]
-    own = jax.process_index()
-    if count == jax.process_count():
-      text = (directory / _feed_file(own)).read_text()
-      return metadata_lib.from_json(text)
-    texts = {(directory / _feed_file(i)).read_text() for i in range(count)}
-    if len(texts) > 1:
-      raise ValueError(
-        f"{directory} was saved by {count} processes whose feed positions"
-        f" differ, and cannot continue on {jax.process_count()}. Run it on"
-        f" {count} processes, or use DatasetConfig.mode = 'prepared'."
-      )
-    return metadata_lib.from_json(texts.pop())
 
   def _read_best_values(self, name: str) -> None:
     """Brings the metric `name` of every checkpoint on disk up to date."""
@@ -296,4 +316,8 @@ class Checkpointer:
     for step in retention.steps_to_remove(
       self.all_steps(), self._best_values, self._config
     ):
-      directory_lib.remove(directory_lib.checkpoint_dir(self._dir, step))
+      try:
+        directory_lib.remove(directory_lib.checkpoint_dir(self._dir, step))
+      except OSError as error:
+        # No reason to lose the save that is about to be committed.
+        logging.warning("Could not remove an old checkpoint: %s", error)

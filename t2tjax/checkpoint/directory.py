@@ -4,7 +4,6 @@ Used by the rest of this package; nothing here reads an array.
 May import: nothing of t2tjax.
 """
 
-from collections.abc import Sequence
 import re
 
 from etils import epath
@@ -21,6 +20,13 @@ MANIFEST = "manifest.json"
 def checkpoint_dir(model_dir: epath.PathLike, step: int) -> epath.Path:
   """Returns the directory of one checkpoint of a run."""
   return epath.Path(model_dir) / f"checkpoint_{step}"
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+  """Returns an absolute path, as Orbax and TensorStore want it."""
+  if "://" in str(path):
+    return epath.Path(path)
+  return epath.Path(path).expanduser().resolve()
 
 
 def step_of(directory: epath.PathLike) -> int | None:
@@ -91,7 +97,7 @@ def describe(path: epath.PathLike) -> str:
 
 def candidates(
   path: epath.PathLike, mode: str = "specific"
-) -> Sequence[epath.Path]:
+) -> list[epath.Path]:
   """Returns the checkpoints that `path` may mean, the preferred one first.
 
   Args:

@@ -1,10 +1,12 @@
-"""Parameters alone, for fine-tuning, evaluation and inference.
+"""Starting from a checkpoint of another run, as a rule its parameters.
 
-May import: `trees` and this package.
+Fine-tuning, evaluation and inference call it. May import: `trees` and this
+package.
 """
 
 from collections.abc import Callable, Sequence
 import re
+from typing import Any
 
 from absl import logging
 from etils import epath
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 from t2tjax import trees
 from t2tjax.checkpoint import arrays, checkpointer
 from t2tjax.checkpoint import directory as directory_lib
+from t2tjax.checkpoint import metadata as metadata_lib
 from t2tjax.checkpoint.config import check_dtype
 from t2tjax.typing import Params, PyTree
 
@@ -63,6 +66,43 @@ def _with_dtype(leaf: jax.ShapeDtypeStruct, dtype: jnp.dtype | None):
   return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
+def _first_whole(path: epath.PathLike, mode: str) -> epath.Path:
+  candidates = directory_lib.candidates(directory_lib.absolute(path), mode)
+  return checkpointer.first_whole(candidates)
+
+
+def read_metadata(
+  path: epath.PathLike, *, mode: str = "specific"
+) -> dict[str, Any]:
+  """Returns the metadata of a checkpoint without reading its arrays.
+
+  So that another vocabulary is refused before anything costs time.
+
+  Args:
+    path: see `restore_params`.
+    mode: likewise.
+  """
+  candidates = directory_lib.candidates(directory_lib.absolute(path), mode)
+  return metadata_lib.read_record(candidates[0])["metadata"]
+
+
+def restore_state(
+  path: epath.PathLike, abstract_state: PyTree, *, mode: str = "specific"
+) -> tuple[PyTree, Any, dict[str, Any]]:
+  """Restores all of a checkpoint of another run.
+
+  Args:
+    path: see `restore_params`.
+    abstract_state: `jax.ShapeDtypeStruct`s with the wanted shardings.
+    mode: see `restore_params`.
+
+  Returns:
+    The state, the feed state of this process and the metadata.
+  """
+  directory = _first_whole(path, mode)
+  return checkpointer.read_checkpoint(directory, abstract_state)
+
+
 def restore_params(
   path: epath.PathLike,
   abstract_params: PyTree,
@@ -93,11 +133,7 @@ def restore_params(
     ValueError: if there is no such checkpoint, or it does not fit.
     DamagedCheckpointError: if its files were altered.
   """
-  root = epath.Path(path)
-  root = root if "://" in str(path) else root.expanduser().resolve()
-  directory = checkpointer.first_whole(
-    list(directory_lib.candidates(root, mode))
-  )
+  directory = _first_whole(path, mode)
   to_dtype = check_dtype(dtype, "RestoreCheckpointConfig.dtype")
   abstract_params = jax.tree.map(
     lambda leaf: _with_dtype(leaf, to_dtype), abstract_params

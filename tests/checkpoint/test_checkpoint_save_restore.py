@@ -322,3 +322,30 @@ def test_other_vocabularies_are_refused_naming_both():
 def test_a_wrong_setting_is_refused_with_its_name(make):
   with pytest.raises(ValueError, match="CheckpointConfig.* = "):
     make()
+
+
+def test_a_checkpoint_of_another_run_is_read_whole_or_its_metadata_alone(
+  tmp_path,
+):
+  state = make_state()
+  with saver(tmp_path) as checkpointer:
+    checkpointer.save(1, state, metadata={"seed": 1})
+    checkpointer.save(
+      2, state, feed_state={"position": 5}, metadata={"seed": 2}
+    )
+  assert checkpoint.read_metadata(tmp_path / "checkpoint_1") == {"seed": 1}
+  assert checkpoint.read_metadata(tmp_path, mode="latest") == {"seed": 2}
+  got, feed, metadata = checkpoint.restore_state(
+    tmp_path, abstract(state), mode="latest"
+  )
+  assert_equal(got, state)
+  assert (feed, metadata) == ({"position": 5}, {"seed": 2})
+
+
+def test_a_relative_run_directory_works(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  state = make_state()
+  with saver("runs/1") as checkpointer:
+    checkpointer.save(1, state)
+  got = checkpoint.restore_params("runs/1/checkpoint_1", abstract(state.params))
+  assert_equal(got, state.params)
