@@ -50,10 +50,10 @@ def initialize(
       f"distributed.initialize got {set_ones} but not {' and '.join(missing)}; "
       "give all three, or none where the cluster announces them."
     )
-  if num_processes is not None and not 0 <= process_id < num_processes:
+  if not missing and process_id not in range(num_processes or 0):
     raise ValueError(
       f"distributed.initialize.process_id is {process_id}; with num_processes"
-      f" = {num_processes} it must be from 0 to {num_processes - 1}."
+      f" = {num_processes} it must be at least 0 and below that."
     )
   if missing and not in_cluster():
     return

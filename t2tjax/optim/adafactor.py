@@ -5,6 +5,7 @@ Called by the train step. May import: layer 0, optim.base, optim.masks.
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +135,9 @@ class Adafactor(Optimizer):
     if not self.factored:
       kinds = self._kinds_by_axis(name, logical_axes)
       return FactorPlan(_dims(kinds, "row", "column", "none"))
-    rule = "heuristic" if self.factor_map is None else self.factor_map[name]
+    rule: Any = "heuristic"
+    if self.factor_map is not None:
+      rule = self.factor_map[name]
     if rule is None:
       return FactorPlan(tuple(range(len(shape))))
     explicit = rule != "heuristic"
@@ -237,19 +240,17 @@ class Adafactor(Optimizer):
     grads = global_norm_clip(grads, self.global_norm_clip_threshold)
     age = jnp.maximum(step - self.step_offset, 0).astype(jnp.float32) + 1.0
     decay = 1.0 - age**-self.decay_rate
-    named, treedef = jax.tree_util.tree_flatten_with_path(params)
-    updated = [
-      self._update_parameter(
-        trees.path_name(path), param, grad, state, ax, decay, learning_rate
+
+    def updated(name, param, grad, state, logical_axes):
+      return self._update_parameter(
+        name, param, grad, state, logical_axes, decay, learning_rate
       )
-      for (path, param), grad, state, ax in zip(
-        named,
-        *map(treedef.flatten_up_to, (grads, opt_state, axes)),
-        strict=True,
-      )
-    ]
-    new_params, new_states = zip(*updated, strict=True)
-    return treedef.unflatten(new_params), treedef.unflatten(new_states)
+
+    results = trees.map_named(updated, params, grads, opt_state, axes)
+    return (
+      jax.tree.map(lambda _, result: result[0], params, results),
+      jax.tree.map(lambda _, result: result[1], params, results),
+    )
 
   def _update_parameter(
     self,

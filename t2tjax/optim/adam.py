@@ -92,8 +92,9 @@ class AdamW(Optimizer):
     results = trees.map_named(
       updated, params, grads, opt_state["mu"], opt_state["nu"], axes
     )
-    new_params, mu, nu = jax.tree.transpose(
-      jax.tree.structure(params), jax.tree.structure((0, 0, 0)), results
+    new_params, mu, nu = (
+      jax.tree.map(lambda _, result, i=i: result[i], params, results)
+      for i in range(3)
     )
     return new_params, {"count": count, "mu": mu, "nu": nu}
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -136,7 +137,7 @@ class Partitioner:
     """Returns the mesh axes of an array, without those of size one."""
     spec = nn.logical_to_mesh_axes(logical_axes, self.rules)
     entries: list[rules_lib.MeshAxes] = []
-    for axes in spec:
+    for axes in spec or ():
       kept = tuple(a for a in _as_tuple(axes) if self.mesh.shape[a] > 1)
       entries.append(kept if len(kept) > 1 else kept[0] if kept else None)
     return PartitionSpec(*entries)
@@ -211,7 +212,9 @@ class Partitioner:
         f"{max(lower, self.num_batch_shards)}, or change "
         "Partitioner.mesh_shape."
       )
-    indices = self.batch_sharding.devices_indices_map((batch_size,))
+    indices: Mapping[Any, Any] = self.batch_sharding.devices_indices_map(
+      (batch_size,)
+    )
     ranges: dict[int, set[tuple[int, int]]] = {}
     for device, (rows,) in indices.items():
       start, stop, _ = rows.indices(batch_size)

@@ -3,11 +3,11 @@
 Called by `--dry_run`. May import: layer 0.
 """
 
-from collections.abc import Iterator
 import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+import jax
 from jax.sharding import PartitionSpec
 
 from t2tjax import trees
@@ -39,8 +39,8 @@ class ParameterRow:
 
 def sharding_rows(
   partitioner: Partitioner, abstract_params: PyTree, axes: PyTree
-) -> Iterator[ParameterRow]:
-  """Yields one row per parameter, in the tree's order."""
+) -> list[ParameterRow]:
+  """Returns one row per parameter, in the tree's order."""
   shardings = partitioner.shardings(axes, abstract_params)
   rows = trees.map_named(
     lambda name, array, logical_axes, sharding: ParameterRow(
@@ -54,8 +54,7 @@ def sharding_rows(
     axes,
     shardings,
   )
-  for _, row in trees.named_leaves(rows):
-    yield row
+  return jax.tree.leaves(rows)
 
 
 def sharding_table(
@@ -70,7 +69,7 @@ def sharding_table(
   """
   from rich.table import Table  # Only a dry run pays for its import.
 
-  rows = list(sharding_rows(partitioner, abstract_params, axes))
+  rows = sharding_rows(partitioner, abstract_params, axes)
   mesh = {a: n for a, n in partitioner.mesh.shape.items() if n > 1}
   table = Table(
     title=f"Parameters on the mesh {mesh or 'of one device'}",

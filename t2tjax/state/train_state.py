@@ -23,12 +23,12 @@ class TrainState(struct.PyTreeNode):
   """Parameters, optimizer state and the number of updates behind them.
 
   Attributes:
-    step: int32 scalar.
+    step: int32 scalar; in states of shapes, axes or shardings, one of those.
     params: parameters, without the boxes of their logical axes.
     opt_state: what the optimizer keeps.
   """
 
-  step: Array
+  step: Any
   params: Params
   opt_state: OptState
 

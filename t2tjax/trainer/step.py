@@ -220,7 +220,8 @@ def _split_trainable(
   params: Params, optimizer: Optimizer
 ) -> tuple[dict[str, Array], dict[str, Array]]:
   """Returns the parameters by name: those to differentiate, and the rest."""
-  trainable, frozen = {}, {}
+  trainable: dict[str, Array] = {}
+  frozen: dict[str, Array] = {}
   for name, value in traverse_util.flatten_dict(params, sep="/").items():
     group = trainable if optimizer.is_trainable(name) else frozen
     group[name] = value
