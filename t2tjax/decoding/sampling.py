@@ -74,7 +74,7 @@ def temperature_sample(
     limits: likewise.
     eos_id: likewise.
     num_decodes: likewise.
-    key: needed unless `temperature` is 0.
+    key: None takes that of seed 0, so that evaluation can be repeated.
     temperature: divides the logits; 0 is greedy.
     topk: sample among the k most probable tokens; 0 for all.
     topp: sample among the fewest tokens whose probabilities reach p; 0 for
@@ -84,15 +84,11 @@ def temperature_sample(
     Sequences sorted by their score, the best first.
   """
   _check(temperature, topk, topp)
-  if temperature and key is None:
-    raise ValueError(
-      f"Sampling with temperature = {temperature} needs a random key; give"
-      " predict_batch a key, or bind temperature_sample.temperature = 0."
-    )
+  key = jax.random.key(0) if key is None else key
   rows = first_tokens.shape[0]
 
   def choose(logits_RV: Array, step: Array) -> Array:
-    if key is None or not temperature:
+    if not temperature:
       return first_argmax(logits_RV)
     logits_RV = keep_topk(logits_RV / temperature, topk)
     logits_RV = keep_topp(logits_RV, topp)

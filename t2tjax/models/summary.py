@@ -21,6 +21,20 @@ SUM_NAMES = (
   "sequences",
 )
 
+# The additive sums of a batch, as `loss_fn` and `eval_fn` return them.
+SUM_NAMES = (
+  "loss_sum",
+  "nll_sum",
+  "z_loss_sum",
+  "correct_sum",
+  "weight_sum",
+  "target_tokens",
+  "input_tokens",
+  "target_slots",
+  "input_slots",
+  "sequences",
+)
+
 
 def summarize(sums: Mapping[str, float]) -> dict[str, float]:
   """Returns per-token averages and counts.

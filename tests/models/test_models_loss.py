@@ -174,6 +174,7 @@ def test_loss_scores_and_sums_equal_a_numpy_reference(examples, network):
   assert sums["input_tokens"] == sum(len(i) for i, _ in examples)
   assert (sums["target_slots"], sums["input_slots"]) == (28, 32)
   assert sums["sequences"] == 4
+  assert set(sums) == set(models.SUM_NAMES)
   assert all(v.dtype == jnp.float32 and v.shape == () for v in sums.values())
   summary = models.summarize({k: float(v) for k, v in sums.items()})
   np.testing.assert_allclose(summary["nll"], nll.sum() / num_targets, rtol=1e-5)
