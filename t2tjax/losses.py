@@ -150,7 +150,8 @@ def chunked_cross_entropy(
   settings = _make_settings(
     z_loss, label_smoothing, num_real_vocab, kernel.shape[1]
   )
-  chunk_length = _chunk_length(*targets.shape, chunk_tokens)
+  batch, length = targets.shape
+  chunk_length = _chunk_length(batch, length, chunk_tokens)
   loss, metrics = _summed_loss(
     hidden, kernel, targets, weights, scale, chunk_length, settings
   )

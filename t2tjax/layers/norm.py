@@ -37,5 +37,5 @@ class LayerNorm(nn.Module):
     x_BLD = x_BLD.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x_BLD), axis=-1, keepdims=True)
     y_BLD = x_BLD * jax.lax.rsqrt(mean_square + self.epsilon)
-    scale_D = jnp.expand_dims(scale_D, tuple(range(x_BLD.ndim - 1)))
-    return (y_BLD * scale_D).astype(self.dtype)
+    scale = jnp.asarray(scale_D).reshape((1,) * (x_BLD.ndim - 1) + (-1,))
+    return (y_BLD * scale).astype(self.dtype)

@@ -139,7 +139,7 @@ class EncoderDecoder(nn.Module):
       enable_dropout=enable_dropout,
     )
     mask = masks.causal_mask(decoder_input_tokens.shape[1])
-    if decoder_segment_ids is None:
+    if encoder_segment_ids is None or decoder_segment_ids is None:
       memory_mask = masks.padding_mask(encoder_input_tokens)
     else:
       mask = mask & masks.segment_mask(decoder_segment_ids, decoder_segment_ids)
