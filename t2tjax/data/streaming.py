@@ -67,7 +67,10 @@ class StreamingFeed:
       },
     }
     self._savable = True
-    self._start()
+    # Built at the first batch or restore: building takes seconds.
+    self._iterator: Any = None
+    self._snapshot: str | None = None
+    self._since = 0
 
   def _pipeline(
     self, config: DatasetConfig, feature_layout: str, batch_size: int
@@ -101,7 +104,7 @@ class StreamingFeed:
   def _start(self) -> None:
     # A second iterator over one dataset object would be shuffled anew.
     self._iterator = iter(self._build())
-    self._snapshot: str | None = None
+    self._snapshot = None
     self._since = 0
 
   def _save(self) -> str | None:
@@ -136,6 +139,8 @@ class StreamingFeed:
     return self
 
   def __next__(self) -> dict[str, np.ndarray]:
+    if self._iterator is None:
+      self._start()
     if self._since == _SNAPSHOT_EVERY and self._savable:
       self._snapshot = self._save()
       self._since = 0 if self._snapshot else self._since
