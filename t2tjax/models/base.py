@@ -50,6 +50,14 @@ class LanguageModel(abc.ABC):
     self._z_loss = z_loss
     self._factor = normalizing.canonical_factor(loss_normalizing_factor)
 
+  def check_vocabulary(self) -> None:
+    """Raises ValueError if the network has too few rows for the vocabulary.
+
+    Apart from `init_params`, so that a model can be described without the
+    file of its vocabulary.
+    """
+    self._num_real_vocab()
+
   def init_params(self, key: Array, batch_spec: Batch) -> PyTree:
     """Returns new parameters, boxed with their logical axes.
 
@@ -239,10 +247,6 @@ class LanguageModel(abc.ABC):
   def _eos_id(self) -> int:
     eos_id = self.output_vocabulary.eos_id
     return -1 if eos_id is None else eos_id
-
-  def check_vocabulary(self) -> None:
-    """Raises ValueError if the network has too few rows for the vocabulary."""
-    self._num_real_vocab()
 
   def _num_real_vocab(self) -> int:
     """Returns the vocabulary's size, checked against the network's."""

@@ -334,7 +334,7 @@ def test_mistakes_are_refused_with_the_setting_to_change(examples):
   model.output_vocabulary = types.SimpleNamespace(vocab_size=33, eos_id=1)
   batch = encoder_decoder_batch(examples, 8, 7)
   with pytest.raises(ValueError, match="33 entries, but the network only 32"):
-    init(model, batch)
+    model.check_vocabulary()
   packed = pack(examples, 32, 30)
   model = encoder_decoder()
   params = init(model, batch)
