@@ -9,7 +9,6 @@ import os
 import pathlib
 from typing import Any
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 
@@ -91,15 +90,23 @@ def initial_state(
     seed: of fresh parameters.
   """
   if saver.latest_step() is not None:
-    return _resume(saver, model, abstract, feed, origin="resumed")
+    state, feed_state, metadata = saver.restore(abstract)
+    check_vocabularies(metadata, model, saver.model_dir)
+    feed.restore(feed_state)
+    return Start(state, f"resumed at step {int(state.step)}")
   if restore is None:
     state = state_lib.init_state(
       model, model.optimizer_def, feed.batch_spec, partitioner, seed=seed
     )
     return Start(state, "fresh parameters")
+  metadata = checkpoint.read_metadata(restore.path, mode=restore.mode)
+  check_vocabularies(metadata, model, restore.path)
   if not restore.params_only:
-    other = checkpoint.Checkpointer(restore.path)
-    return _resume(other, model, abstract, feed, origin="continued")
+    state, feed_state, _ = checkpoint.restore_state(
+      restore.path, abstract, mode=restore.mode
+    )
+    feed.restore(feed_state)
+    return Start(state, f"continued from {restore.path}, optimizer included")
 
   def fresh_params() -> PyTree:
     fresh = state_lib.init_state(
@@ -124,25 +131,6 @@ def initial_state(
   step = jax.device_put(jnp.int32(0), abstract.step.sharding)
   state = state_lib.TrainState(step, params, opt_state)
   return Start(state, f"parameters of {restore.path}, a new optimizer state")
-
-
-def _resume(
-  saver: checkpoint.Checkpointer,
-  model: Any,
-  abstract: state_lib.TrainState,
-  feed: data.Feed,
-  *,
-  origin: str,
-) -> Start:
-  """Restores everything a checkpoint holds."""
-  state, feed_state, metadata = saver.restore(abstract)
-  check_vocabularies(metadata, model, saver.model_dir)
-  feed.restore(feed_state)
-  step = int(state.step)
-  logging.info("%s at step %d of %s", origin, step, saver.model_dir)
-  return Start(
-    state, f"{origin} at step {step} of {saver.model_dir}, optimizer included"
-  )
 
 
 def check_vocabularies(
