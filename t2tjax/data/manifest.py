@@ -134,6 +134,7 @@ class Index:
     members: folder (below the prepared directory) and mixture rate per task.
     dependencies: files whose change makes the answer stale.
     packages: distribution versions, likewise.
+    needs_lengths: whether it holds for certain feature lengths only.
   """
 
   name: str
@@ -143,6 +144,7 @@ class Index:
   members: Sequence[Mapping[str, Any]]
   dependencies: Sequence[FileDependency]
   packages: Mapping[str, str]
+  needs_lengths: bool = False
   format_version: int = FORMAT_VERSION
 
   def save(self, path: str) -> None:

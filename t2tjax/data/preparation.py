@@ -4,7 +4,7 @@
 nothing changed, and runs seqio otherwise. May import: `data`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import fcntl
@@ -15,8 +15,8 @@ import sys
 import time
 from typing import Any
 
+from t2tjax.data import file_tracing, records
 from t2tjax.data import manifest as manifest_lib
-from t2tjax.data import records
 from t2tjax.data.config import DatasetConfig
 
 _PLAIN_PROGRESS_SECS = 10.0
@@ -49,15 +49,14 @@ def prepared_index(
     prepared_dir: where all prepared records live.
     texts: whether the texts that metrics need are stored as well.
   """
-  path = _index_path(config, prepared_dir, texts)
-  index = manifest_lib.Index.load(path)
-  if index and index.change(prepared_dir) is None:
+  candidates = _index_paths(config, prepared_dir, texts)
+  index, change = _find_index(candidates, prepared_dir)
+  if index and change is None:
     return index
   _make_dirs(prepared_dir)
-  with _lock(path + ".lock"):
+  with _lock(candidates[0] + ".lock"):
     # Another process may have prepared while this one waited.
-    index = manifest_lib.Index.load(path)
-    change = index.change(prepared_dir) if index else None
+    index, change = _find_index(candidates, prepared_dir)
     if index and change is None:
       return index
     if change:
@@ -66,10 +65,24 @@ def prepared_index(
       new = _index_of_source(config, prepared_dir, texts)
     else:
       new = _index_of_tasks(config, prepared_dir, texts)
-    new.save(path)
+    new.save(candidates[new.needs_lengths])
     if index:
       _remove_superseded(index, new, prepared_dir)
   return new
+
+
+def _find_index(
+  candidates: Sequence[str], prepared_dir: str
+) -> tuple[manifest_lib.Index | None, str | None]:
+  """Returns the first entry that holds, or a stale one and what changed."""
+  stale: tuple[manifest_lib.Index | None, str | None] = None, None
+  for path in candidates:
+    if index := manifest_lib.Index.load(path):
+      change = index.change(prepared_dir)
+      if change is None:
+        return index, None
+      stale = index, change
+  return stale
 
 
 def _name(config: DatasetConfig) -> str:
@@ -81,23 +94,31 @@ def _slug(name: str) -> str:
   return re.sub(r"[^\w.-]+", "_", name)
 
 
-def _index_path(config: DatasetConfig, prepared_dir: str, texts: bool) -> str:
+def _index_paths(
+  config: DatasetConfig, prepared_dir: str, texts: bool
+) -> tuple[str, str]:
+  """Returns where entries lie: for any feature lengths, and for these."""
   source = config.source and [config.source.spec(), config.vocabulary.spec()]
-  key = manifest_lib.content_hash(
-    [
-      _name(config),
-      config.split,
-      config.module,
-      config.use_cached,
-      config.mode,
-      source,
-      texts,
-      config.objective is None,
-      sorted(config.task_feature_lengths.items()),
-    ]
+  parts = [
+    _name(config),
+    config.split,
+    config.module,
+    config.use_cached,
+    config.mode,
+    source,
+    texts,
+    config.objective is None,
+    sorted(config.task_feature_lengths),
+  ]
+  name = f"{_slug(_name(config))}.{_slug(config.split)}"
+  lengths = sorted(config.task_feature_lengths.items())
+  general, special = (
+    os.path.join(
+      prepared_dir, "index", f"{name}.{manifest_lib.content_hash(key)}.json"
+    )
+    for key in (parts, [*parts, lengths])
   )
-  name = f"{_slug(_name(config))}.{_slug(config.split)}.{key}.json"
-  return os.path.join(prepared_dir, "index", name)
+  return general, special
 
 
 def _make_dirs(prepared_dir: str) -> None:
@@ -140,6 +161,7 @@ def _index_of_tasks(
   files = set(seqio_tasks.python_files([module]) if module else [])
   members: list[dict[str, Any]] = []
   lengths = dict(config.task_feature_lengths)
+  needs_lengths = False
 
   def index(mode, reason, members):
     dependencies = [manifest_lib.FileDependency.of(f) for f in sorted(files)]
@@ -152,10 +174,12 @@ def _index_of_tasks(
       members,
       dependencies,
       packages,
+      needs_lengths,
     )
 
   for task in tasks:
     steps = seqio_tasks.classify(task, bare=config.objective is not None)
+    needs_lengths |= steps.needs_lengths
     lengths_of_task = lengths if steps.needs_lengths else None
     arguments = (config.split, lengths_of_task, config.use_cached)
     # Evaluation (with texts) fixes one draw of whatever is random.
@@ -335,7 +359,7 @@ def write(
     counts = records.write_shards(
       partial, work.examples(skip), names, examples_per_shard
     )
-    with _opened_files() as opened:
+    with file_tracing.opened_files() as opened:
       for _ in with_progress(counts, title, work.total):
         pass
     written = records.Records(partial, names)
@@ -349,7 +373,7 @@ def write(
       work.manifest,
       num_examples=len(written),
       num_tokens={name: written.num_tokens(name) for name in names},
-      files_read=_data_dependencies(opened, prepared_dir),
+      files_read=file_tracing.data_dependencies(opened, prepared_dir),
     )
     manifest.save(partial)
     shutil.rmtree(folder, ignore_errors=True)
@@ -360,48 +384,6 @@ def write(
       f"{time.monotonic() - start:.1f} s"
     )
   return manifest
-
-
-# Where `open` events go; None while nobody listens. An audit hook can never be
-# removed, so there is one, installed at first use.
-_opened: set[str] | None = None
-_hook_installed = False
-
-
-@contextlib.contextmanager
-def _opened_files() -> Iterator[set[str]]:
-  """Collects the paths that Python code opens for reading, in any thread."""
-  global _opened, _hook_installed
-
-  def hook(event: str, arguments: tuple) -> None:
-    if event == "open" and _opened is not None:
-      path, mode = arguments[0], arguments[1]
-      if isinstance(path, str) and (mode is None or "r" in mode):
-        _opened.add(path)
-
-  if not _hook_installed:
-    sys.addaudithook(hook)
-    _hook_installed = True
-  _opened = set()
-  try:
-    yield _opened
-  finally:
-    _opened = None
-
-
-def _data_dependencies(
-  opened: Iterable[str], prepared_dir: str
-) -> list[manifest_lib.FileDependency]:
-  """Returns the opened files that may be data."""
-  ours = (os.path.abspath(prepared_dir), sys.prefix, sys.base_prefix, "/proc")
-  files = {os.path.abspath(path) for path in opened}
-  return [
-    manifest_lib.FileDependency.of(path)
-    for path in sorted(files)
-    if os.path.isfile(path)
-    and not path.startswith((*ours, "/sys", "/etc", "/dev"))
-    and not path.endswith((".py", ".pyc", ".so"))
-  ]
 
 
 def with_progress(

@@ -75,15 +75,17 @@ def _load_processor(path: str, extra_ids: int) -> Any:
   import sentencepiece
   from sentencepiece import sentencepiece_model_pb2
 
+  # protobuf makes its classes at run time, unseen by type checkers.
+  proto: Any = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
   with _LOAD_LOCK:
     with open(path, "rb") as file:
-      model = sentencepiece_model_pb2.ModelProto.FromString(file.read())
+      model = proto.FromString(file.read())
     # Descending numbers: <extra_id_0> is the last id of the vocabulary.
     for number in range(extra_ids - 1, -1, -1):
       model.pieces.add(
         piece=f"\u2581<extra_id_{number}>",
         score=0.0,
-        type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+        type=proto.SentencePiece.USER_DEFINED,
       )
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(model.SerializeToString())

@@ -77,6 +77,41 @@ def test_a_second_start_imports_neither_tensorflow_nor_seqio_nor_the_task(
   assert run.stdout.splitlines() == [str(total), "[]"]
 
 
+def test_other_feature_lengths_need_no_new_preparation(
+  toy_dir, tmp_path, capsys
+):
+  config = toy_config()
+  first = preparation.prepared_index(config, str(tmp_path), texts=False)
+  other = toy_config(task_feature_lengths={"inputs": 8, "targets": 8})
+  again = preparation.prepared_index(other, str(tmp_path), texts=False)
+  assert again == first
+  assert len(os.listdir(tmp_path / "index")) == 2  # The entry and its lock.
+
+
+def test_steps_that_take_lengths_are_prepared_per_length(toy_dir, tmp_path):
+  import seqio
+  import toy_tasks
+
+  def first_tokens(dataset, sequence_length):
+    limit = sequence_length["inputs"] // 2
+    return dataset.map(lambda x: {**x, "inputs": x["inputs"][:limit]})
+
+  seqio.TaskRegistry.remove("toy_lengths")
+  seqio.TaskRegistry.add(
+    "toy_lengths",
+    source=toy_tasks.source("copy"),
+    output_features=toy_tasks.FEATURES,
+    preprocessors=[toy_tasks.TOKENIZE[0], first_tokens],
+  )
+  for limit in (16, 8, 16):
+    config = toy_config(
+      "toy_lengths", task_feature_lengths={"inputs": limit, "targets": 40}
+    )
+    feed = feed_of(config, tmp_path)
+    longest = feed.members[0].records.lengths["inputs"].max()
+    assert longest == limit // 2
+
+
 def test_changed_data_is_noticed_and_prepared_again(jsonl, tmp_path, capsys):
   path = jsonl(30)
   config = data.DatasetConfig(
