@@ -5,6 +5,7 @@ Called by `train`. May import: layers 0 to 4, `trainer.step`.
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import jax
 
@@ -38,7 +39,7 @@ class Trainer:
 
   def compile_train_step(
     self,
-    model: step.Trainable,
+    model: Any,
     partitioner: Partitioner,
     axes: state_lib.TrainState,
     abstract: state_lib.TrainState,

@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import time
+from typing import TextIO
 
 import tensorboardX
 
@@ -23,9 +24,8 @@ class MetricWriter:
 
   def __init__(self, model_dir: str | os.PathLike, *, enabled: bool = True):
     self.log_dir = pathlib.Path(model_dir) / "tensorboard"
-    self._enabled = enabled
     self._writers: dict[str, tensorboardX.SummaryWriter] = {}
-    self._file = None
+    self._file: TextIO | None = None
     if enabled:
       self._file = open(
         pathlib.Path(model_dir) / "metrics.jsonl", "a", encoding="utf-8"
@@ -41,7 +41,7 @@ class MetricWriter:
         event file as they are, and as null to `metrics.jsonl`, which stays
         valid JSON.
     """
-    if not self._enabled:
+    if self._file is None:
       return
     writer = self._writers.get(run)
     if writer is None:
@@ -56,16 +56,9 @@ class MetricWriter:
     record = {"run": run, "step": step, "time": round(time.time(), 3), **finite}
     self._file.write(json.dumps(record) + "\n")
 
-  def write_text(self, name: str, text: str) -> None:
-    """Writes a text, such as the resolved config, to TensorBoard."""
-    if not self._enabled:
-      return
-    with tensorboardX.SummaryWriter(str(self.log_dir / "train")) as writer:
-      writer.add_text(name, text)
-
   def flush(self) -> None:
     """Hands everything written so far to the operating system."""
-    if not self._enabled:
+    if self._file is None:
       return
     self._file.flush()
     for writer in self._writers.values():
@@ -73,7 +66,7 @@ class MetricWriter:
 
   def close(self) -> None:
     """Flushes and closes the files."""
-    if not self._enabled:
+    if self._file is None:
       return
     self.flush()
     self._file.close()
