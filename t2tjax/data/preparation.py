@@ -4,7 +4,7 @@
 nothing changed, and runs seqio otherwise. May import: `data`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 import fcntl
@@ -159,51 +159,58 @@ def _index_of_tasks(
   provider = seqio_tasks.get_task_or_mixture(config.mixture_or_task_name)
   tasks = seqio_tasks.tasks_with_split(provider, config.split)
   files = set(seqio_tasks.python_files([module]) if module else [])
-  members: list[dict[str, Any]] = []
-  lengths = dict(config.task_feature_lengths)
-  needs_lengths = False
-
-  def index(mode, reason, members):
-    dependencies = [manifest_lib.FileDependency.of(f) for f in sorted(files)]
-    packages = {p: manifest_lib.package_version(p) for p in _PACKAGES}
-    return manifest_lib.Index(
-      provider.name,
-      config.split,
-      mode,
-      reason,
-      members,
-      dependencies,
-      packages,
-      needs_lengths,
-    )
-
-  for task in tasks:
-    steps = seqio_tasks.classify(task, bare=config.objective is not None)
-    needs_lengths |= steps.needs_lengths
-    lengths_of_task = lengths if steps.needs_lengths else None
-    arguments = (config.split, lengths_of_task, config.use_cached)
-    # Evaluation (with texts) fixes one draw of whatever is random.
-    reason = None if texts else steps.random_reason
-    if (
-      not texts
-      and reason is None
-      and seqio_tasks.differs_between_runs(steps, *arguments)
-    ):
-      reason = "its first examples differ between two runs"
+  bare = config.objective is not None
+  classified = [seqio_tasks.classify(task, bare=bare) for task in tasks]
+  reasons = []
+  for task, steps in zip(tasks, classified, strict=True):
     files |= set(_files_of(task, config, steps.features))
+    # Evaluation (with texts) fixes one draw of whatever is random.
+    reason = None if texts else _random_reason(steps, config)
     if reason is not None:
-      if config.mode == "prepared":
-        raise ValueError(
-          f"task {task.name!r} cannot be prepared: {reason}; put a "
-          "seqio.CacheDatasetPlaceholder after that step to store one draw, "
-          "or set DatasetConfig.mode = 'streaming'"
-        )
-      return index("streaming", f"task {task.name!r}: {reason}", [])
-    work = _task_preparation(task, steps, config, lengths_of_task, texts)
+      reasons.append(f"task {task.name!r}: {reason}")
+  if reasons and config.mode == "prepared":
+    raise ValueError(
+      f"{provider.name!r} cannot be prepared: {'; '.join(reasons)}; put a "
+      "seqio.CacheDatasetPlaceholder after that step to store one draw, or set "
+      "DatasetConfig.mode = 'streaming'"
+    )
+  members: list[dict[str, Any]] = []
+  for task, steps in zip(tasks, classified, strict=True):
+    if reasons:
+      break
+    work = _task_preparation(task, steps, config, texts)
     done = write(work, prepared_dir)
     rate = seqio_tasks.mixture_rate(provider, task, done.num_examples)
     members.append({"folder": work.folder, "rate": rate})
-  return index("prepared", "nothing random in its preprocessors", members)
+  return manifest_lib.Index(
+    name=provider.name,
+    split=config.split,
+    mode="streaming" if reasons else "prepared",
+    reason="; ".join(reasons) or "nothing random in its preprocessors",
+    members=members,
+    dependencies=[manifest_lib.FileDependency.of(f) for f in sorted(files)],
+    packages={p: manifest_lib.package_version(p) for p in _PACKAGES},
+    needs_lengths=any(steps.needs_lengths for steps in classified),
+  )
+
+
+def _lengths(steps, config: DatasetConfig) -> dict[str, int] | None:
+  """Returns the feature lengths if the task's output depends on them."""
+  return dict(config.task_feature_lengths) if steps.needs_lengths else None
+
+
+def _random_reason(steps, config: DatasetConfig) -> str | None:
+  """Returns why a task must not be stored once, or None."""
+  from t2tjax.data import seqio_tasks
+
+  if steps.random_reason is not None:
+    return steps.random_reason
+  lengths = _lengths(steps, config)
+  if seqio_tasks.differs_between_runs(
+    steps, config.split, lengths, config.use_cached
+  ):
+    return "its first examples differ between two runs"
+  return None
 
 
 def _files_of(task, config, features) -> list[str]:
@@ -219,10 +226,11 @@ def _files_of(task, config, features) -> list[str]:
 
 
 def _task_preparation(
-  task, steps, config: DatasetConfig, lengths: Mapping | None, texts: bool
+  task, steps, config: DatasetConfig, texts: bool
 ) -> Preparation:
   from t2tjax.data import seqio_tasks
 
+  lengths = _lengths(steps, config)
   names = [feature.name for feature in steps.features]
   contents = [
     manifest_lib.FileDependency.of(f).content

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 EXAMPLES_PER_SHARD = 65536
+# Long documents fill a shard sooner, which bounds the writer's memory.
+TOKENS_PER_SHARD = 2**25
 
 
 @dataclasses.dataclass
@@ -84,12 +86,14 @@ def write_shards(
   """
   shard, total = len(finished_shards(folder)), sum(finished_shards(folder))
   pending: list[Example] = []
+  tokens = 0
   for example in examples:
     pending.append(example)
     total += 1
-    if len(pending) == examples_per_shard:
+    tokens += sum(len(example.tokens[name]) for name in features)
+    if len(pending) == examples_per_shard or tokens >= TOKENS_PER_SHARD:
       write_shard(folder, shard, pending, features)
-      shard, pending = shard + 1, []
+      shard, pending, tokens = shard + 1, [], 0
     if total % 512 == 0:
       yield total
   if pending or total == 0:
