@@ -5,8 +5,10 @@ import: layers 0-4.
 """
 
 from collections.abc import Callable, Mapping
+import math
 from typing import Protocol
 
+from flax import linen as nn
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
@@ -193,10 +195,10 @@ def _accumulate(
   num_microbatches: int,
 ) -> tuple[PyTree, PyTree]:
   """Sums `gradients(microbatch, index)` over the microbatches."""
+  num_rows = next(iter(batch.values())).shape[0]
+  check_microbatches(num_rows, num_microbatches, _num_batch_shards())
 
   def deal(feature: Array) -> Array:
-    if feature.shape[0] % num_microbatches:
-      check_microbatches(feature.shape[0], num_microbatches, 1)
     rows = feature.reshape(-1, num_microbatches, *feature.shape[1:])
     dealt = jnp.swapaxes(rows, 0, 1)
     return constrain(dealt, (None, "batch") + (None,) * (feature.ndim - 1))
@@ -214,6 +216,17 @@ def _accumulate(
   indices = jnp.arange(num_microbatches)
   total, _ = jax.lax.scan(add, zeros, (indices, dealt))
   return total
+
+
+def _num_batch_shards() -> int:
+  """Returns into how many parts the current mesh and rules cut a batch."""
+  rules = nn.get_logical_axis_rules()
+  mesh = jax.sharding.get_abstract_mesh()
+  if not rules or mesh.empty:
+    return 1
+  (axes,) = nn.logical_to_mesh_axes(("batch",), rules)
+  axes = (axes,) if isinstance(axes, str) else axes or ()
+  return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def _split_trainable(

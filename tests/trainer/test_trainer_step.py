@@ -55,6 +55,9 @@ class Run:
       self.model, self.optimizer, BATCH_SPEC, self.partitioner, seed=3
     )
 
+  def restart(self, state):
+    self.state = jax.device_put(state, self.shardings)
+
   def batch(self, seed):
     return jax.device_put(random_batch(seed), self.partitioner.batch_sharding)
 
@@ -137,54 +140,59 @@ def test_lowered_step_contains_the_sharding_constraints():
   ids=lambda o: type(o).__name__,
 )
 def test_optimizer_state_is_sharded_like_the_parameters(optimizer):
-  partitioner = Partitioner(mesh_shape={"fsdp": 8}, preset="fsdp")
-  run = Run(partitioner, optimizer=optimizer)
-  before = jax.tree.map(lambda x: (x.shape, x.dtype), run.state)
-  history = run.train(2)
-  assert all(np.isfinite(list(m.values())).all() for m in history)
-  for name, leaf in trees.named_leaves(run.state):
-    cut = leaf.sharding.shard_shape(leaf.shape) != leaf.shape
-    is_embed_free = "rel_embedding" in name or name.endswith("v_col")
-    if leaf.ndim and not is_embed_free and not name.endswith("v_row"):
-      assert cut, name
+  run = Run(Partitioner(preset="fsdp"), optimizer=optimizer)
+  shardings = trees.named_leaves(run.shardings.opt_state)
+  for (name, sharding), (_, leaf) in zip(
+    shardings, trees.named_leaves(run.abstract.opt_state), strict=True
+  ):
+    embed_free = "rel_embedding" in name or name.endswith("v_col")
+    vector_of_rows = name.endswith("v_row")
+    if leaf.ndim and not embed_free and not vector_of_rows:
+      assert sharding.shard_shape(leaf.shape) != leaf.shape, name
+
+
+@pytest.mark.parametrize(
+  "optimizer",
+  [optim.Adafactor(min_dim_size_to_factor=8, beta1=0.9), optim.AdamW()],
+  ids=lambda o: type(o).__name__,
+)
+def test_shapes_dtypes_and_shardings_never_change_across_a_step(optimizer):
+  run = Run(Partitioner(preset="fsdp"), optimizer=optimizer)
+  old = run.state
+  before = jax.tree.map(lambda x: (x.shape, x.dtype), old)
+  run.train(2)
   after = jax.tree.map(lambda x: (x.shape, x.dtype), run.state)
-  assert after == before, "shapes and dtypes of the state never change"
-  jax.tree.map(
-    lambda leaf, sharding: (
-      leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
-      or pytest.fail(f"{leaf.shape} moved from {sharding}")
-    ),
+  assert after == before
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old)), "not donated"
+  same = jax.tree.map(
+    lambda leaf, sharding: leaf.sharding.is_equivalent_to(sharding, leaf.ndim),
     run.state,
     run.shardings,
   )
+  assert all(jax.tree.leaves(same))
   assert run.step._cache_size() == 1, "the second step compiled again"
 
 
 @pytest.mark.parametrize("num_microbatches", [2, 4])
-def test_microbatches_of_unequal_lengths_equal_one_batch(num_microbatches):
-  whole = Run(one_device())
-  parts = Run(one_device(), num_microbatches=num_microbatches)
-  assert_same_history(parts.train(3), whole.train(3), rtol=1e-5)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-    parts.state.params,
-    whole.state.params,
-  )
+def test_microbatches_of_unequal_lengths_equal_one_batch(
+  num_microbatches, unsharded_history
+):
+  run = Run(one_device(), num_microbatches=num_microbatches)
+  assert_same_history(run.train(3), unsharded_history[:3], rtol=1e-5)
 
 
-def test_microbatches_on_a_mesh_move_no_rows():
+def test_microbatches_on_a_mesh_move_no_rows(unsharded_history):
   partitioner = Partitioner(mesh_shape={"data": 4, "model": 2}, preset="tensor")
   run = Run(partitioner, num_microbatches=4)
-  assert_same_history(run.train(3), Run(one_device()).train(3), rtol=1e-4)
   with partitioner.activate():
-    text = run.step.lower(run.state, run.batch(0)).compile().as_text()
+    compiled = run.step.lower(run.abstract, BATCH_SPEC).compile()
   moved = [
     line
-    for line in text.splitlines()
-    if ("all-to-all(" in line or "collective-permute(" in line)
-    and "s32" in line
+    for line in compiled.as_text().splitlines()
+    if "s32" in line and ("all-to-all(" in line or "permute(" in line)
   ]
   assert not moved, moved
+  assert_same_history(run.train(2), unsharded_history[:2], rtol=1e-4)
 
 
 def test_rows_are_dealt_round_robin():
@@ -216,25 +224,22 @@ def test_rows_are_dealt_round_robin():
 
 def test_dropout_depends_on_seed_and_step_only():
   model = tiny_model(dropout_rate=0.3)
-
-  def run(seed):
-    return Run(one_device(), model, dropout_seed=seed)
-
-  first, again, other = run(0), run(0), run(1)
-  expected = first.train(4)
-  assert again.train(4) == expected
-  assert other.train(1)[0]["loss_sum"] != expected[0]["loss_sum"]
-  # Two steps, then a fresh process with the state so far: the same masks.
-  half = run(0)
-  half.train(2)
-  resumed = run(0)
-  resumed.state = half.state
-  assert resumed.train(2, seed=2) == expected[2:]
-  # The same batch and parameters at another step: other masks.
-  frozen = [run(0), run(0)]
-  frozen[1].state = frozen[1].state.replace(step=jnp.int32(7))
-  losses = [r.train(1)[0]["loss_sum"] for r in frozen]
-  assert losses[0] != losses[1]
+  run = Run(one_device(), model)
+  start = jax.device_get(run.state)
+  run.train(2)
+  middle = jax.device_get(run.state)
+  expected = run.train(2, seed=2)
+  # As after a restart from a checkpoint: the same masks.
+  run.restart(middle)
+  assert run.train(2, seed=2) == expected
+  # The same batch and parameters at another step, or seed: other masks.
+  losses = []
+  for step in (0, 7):
+    run.restart(start.replace(step=np.int32(step)))
+    losses.append(run.train(1)[0]["loss_sum"])
+  other = Run(one_device(), model, dropout_seed=1)
+  losses.append(other.train(1)[0]["loss_sum"])
+  assert len(set(losses)) == 3
 
 
 def test_dropout_masks_do_not_depend_on_the_mesh():
@@ -272,12 +277,11 @@ def test_gradient_and_parameter_norms_are_those_of_the_whole_tree():
   assert metrics[f"weight_gradient_rms/{name}"] > 0
 
 
-def test_frozen_parameters_get_no_gradient():
+def test_frozen_parameters_get_no_gradient(unsharded_history):
   optimizer = optim.freeze(optim.AdamW(), ["^encoder/", "token_embedder"])
   run = Run(one_device(), optimizer=optimizer, num_microbatches=2)
   before = jax.device_get(run.state.params)
-  everything = Run(one_device()).train(1)[0]["grad_norm"]
-  assert run.train(2)[0]["grad_norm"] < everything
+  assert run.train(2)[0]["grad_norm"] < unsharded_history[0]["grad_norm"]
   after = jax.device_get(run.state.params)
   jax.tree.map(
     np.testing.assert_array_equal, after["encoder"], before["encoder"]
@@ -291,37 +295,28 @@ def test_frozen_parameters_get_no_gradient():
 
 def test_metrics_are_float32_scalars_and_the_step_counts():
   run = Run(one_device())
-  with run.partitioner.activate():
-    abstract_new, metrics = jax.eval_shape(run.step, run.state, run.batch(0))
+  new, metrics = jax.eval_shape(run.step, run.abstract, BATCH_SPEC)
   assert {(m.shape, m.dtype) for m in metrics.values()} == {
     ((), jnp.dtype("float32"))
   }
-  run.train(3)
-  assert run.state.step == 3 and run.state.step.dtype == jnp.int32
+  assert new.step.dtype == jnp.int32
 
 
-def test_the_old_state_is_consumed():
-  run = Run(Partitioner(mesh_shape={"fsdp": 8}, preset="fsdp"))
-  old = run.state
-  run.train(1)
-  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
-
-
-def test_eval_step_is_the_loss_without_dropout():
+def test_eval_step_is_the_loss_without_dropout(unsharded_history):
   model = tiny_model(dropout_rate=0.5)
   run = Run(one_device(), model)
   eval_step = jax.jit(step_lib.make_eval_step(model))
   sums = eval_step(run.state.params, random_batch(0))
-  undropped = Run(one_device(), tiny_model()).train(1)[0]
   for name, value in sums.items():
-    np.testing.assert_allclose(value, undropped[name], rtol=1e-5)
+    expected = unsharded_history[0][name]
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
 def test_microbatch_numbers_that_do_not_fit_are_mistakes():
   with pytest.raises(ValueError, match="num_microbatches is 0"):
     Run(one_device(), num_microbatches=0)
-  with pytest.raises(ValueError, match=r"num_microbatches = 3 does not divide"):
-    Run(one_device(), num_microbatches=3).train(1)
-  with pytest.raises(ValueError, match=r"multiple of 32"):
-    step_lib.check_microbatches(16, 4, 8)
-  step_lib.check_microbatches(32, 4, 8)
+  with pytest.raises(ValueError, match="num_microbatches = 3 does not divide"):
+    Run(one_device(), num_microbatches=3).lowered_text()
+  # 16 rows are 4 parts of 4 on one device, but 2 rows on each of 8.
+  with pytest.raises(ValueError, match="the 2 rows .* multiple of 32"):
+    Run(Partitioner(), num_microbatches=4).lowered_text()
