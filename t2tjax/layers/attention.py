@@ -1,6 +1,7 @@
 """Multi-head attention with T5's semantics, and its decoding cache.
 
-Called by the networks. May import: typing, dense, dropout, sharding.
+Called by the networks. May import: typing, dense, dropout, reductions,
+sharding.
 """
 
 import math

@@ -35,8 +35,9 @@ class Mlp(nn.Module):
     dropout_rate: of the hidden layer.
     dtype: of the computation.
     param_dtype: of the kernels.
-    lora_rank: adapter ranks by kernel name (`wi`, `wo`), 0 or absent for none.
+    lora_rank: rank of the adapters on `lora_targets`.
     lora_alpha: see `Dense`.
+    lora_targets: kernels with an adapter: `wi` (all input kernels), `wo`.
   """
 
   emb_dim: int

@@ -35,8 +35,8 @@ def make_layers(
   """Returns the layers, to be assigned to `self.layers` in a `setup`.
 
   Args:
-    layer_class: a module with a `config` attribute, whose `__call__` takes
-      `(x, per_layer, shared)` and whose last argument is `enable_dropout`.
+    layer_class: a module with a `config` attribute, whose methods take
+      `(x, per_layer, shared)`.
     config: decides on scanning and rematerialisation.
     num_layers: number of layers.
     cached_methods: further methods that `run_layers` will be asked for.

@@ -33,7 +33,9 @@ def _params(network):
 
 
 def _apply(network, params, *args, **kwargs):
-  return network.apply({"params": params}, *args, **kwargs)
+  # Compiled as a whole: much quicker than one operation at a time.
+  apply = jax.jit(lambda p: network.apply({"params": p}, *args, **kwargs))
+  return apply(params)
 
 
 def _dependencies(**kwargs):
@@ -123,15 +125,14 @@ def test_prefill_and_steps_give_the_logits_of_teacher_forcing(
     np.testing.assert_allclose(
       logits[row, :length], expected[row, :length], rtol=1e-4, atol=1e-5
     )
+  step = jax.jit(functools.partial(network.apply, method="decode_step"))
   for t in range(3):
     position = lengths + t
-    logits, cache = _apply(
-      network,
-      params,
+    logits, cache = step(
+      {"params": params},
       cache,
       tokens[np.arange(BATCH), position],
       jnp.asarray(position),
-      method="decode_step",
     )
     np.testing.assert_allclose(
       logits, expected[np.arange(BATCH), position], rtol=1e-4, atol=1e-5
@@ -144,10 +145,9 @@ def test_decoding_from_an_empty_cache_gives_the_logits_of_teacher_forcing():
   tokens = _tokens()
   expected = _apply(network, params, tokens)
   cache = _apply(network, params, BATCH, LENGTH, method="init_cache")
+  step = jax.jit(functools.partial(network.apply, method="decode_step"))
   for t in range(LENGTH):
-    logits, cache = _apply(
-      network, params, cache, tokens[:, t], jnp.int32(t), method="decode_step"
-    )
+    logits, cache = step({"params": params}, cache, tokens[:, t], jnp.int32(t))
     np.testing.assert_allclose(logits, expected[:, t], rtol=1e-4, atol=1e-5)
 
 
