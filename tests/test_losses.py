@@ -1,5 +1,6 @@
 """Chunked cross entropy against a plain reference written from the formula."""
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,6 +140,15 @@ def test_whole_logits_never_exist():
   program = jax.jit(jax.grad(loss, (0, 1))).lower(hidden, kernel).as_text()
   assert f"tensor<{BATCH}x2x{VOCAB}xf32>" in program
   assert f"{LENGTH}x{VOCAB}xf32" not in program
+
+
+def test_chunks_grow_with_the_devices_that_share_the_batch():
+  mesh = jax.make_mesh(
+    (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  assert losses._chunk_length(8, 64, 16) == 2
+  with jax.set_mesh(mesh), nn.logical_axis_rules((("batch", "data"),)):
+    assert losses._chunk_length(8, 64, 16) == 8
 
 
 def test_wrong_settings_name_the_binding():

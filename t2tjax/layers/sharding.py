@@ -4,6 +4,8 @@ Called by layers and networks, which never see a mesh: the partitioner makes
 the mesh and the rules current. May import: flax and jax only.
 """
 
+import math
+
 from flax import linen as nn
 import jax
 
@@ -30,3 +32,17 @@ def constrain(x: Array, logical_axes: LogicalAxes) -> Array:
     )
   spec = nn.logical_to_mesh_axes(logical_axes, rules)
   return jax.lax.with_sharding_constraint(x, spec)
+
+
+def num_shards(logical_axis: str) -> int:
+  """Returns into how many parts the current rules and mesh cut an axis."""
+  rules = nn.get_logical_axis_rules()
+  mesh = jax.sharding.get_abstract_mesh()
+  if not rules or mesh.empty:
+    return 1
+  (mesh_axes,) = nn.logical_to_mesh_axes((logical_axis,), rules)
+  if mesh_axes is None:
+    return 1
+  if isinstance(mesh_axes, str):
+    mesh_axes = (mesh_axes,)
+  return math.prod(mesh.shape[axis] for axis in mesh_axes)

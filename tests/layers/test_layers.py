@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2tjax.layers import masks, reductions
+from t2tjax.layers import masks, reductions, sharding
 from t2tjax.layers.dense import Dense, matmul
 from t2tjax.layers.dropout import Dropout
 from t2tjax.layers.embedding import Embedding
@@ -74,6 +74,14 @@ def test_constraints_reach_the_program_only_under_a_mesh():
     program = jax.jit(double).lower(x).as_text()
   assert "sharding_constraint" in program
   assert '[{"fsdp"}, {}, {"model"}]' in program
+
+
+def test_shards_of_an_axis_are_counted_from_rules_and_mesh():
+  assert sharding.num_shards("batch") == 1
+  rules = (("batch", ("fsdp", "model")), ("mlp", "model"), ("kv", None))
+  with jax.set_mesh(_mesh()), nn.logical_axis_rules(rules):
+    shards = [sharding.num_shards(a) for a in ("batch", "mlp", "kv", "heads")]
+  assert shards == [8, 2, 1, 1]
 
 
 def test_constraint_with_a_missing_name_is_refused():
