@@ -62,19 +62,16 @@ def make_train_step(
   lengths. Row r of the batch is in microbatch r % num_microbatches: every
   device then cuts up its own rows, and no row moves.
 
-  The dropout key is a function of (seed, step, microbatch) alone, so that a
-  resumed run draws the same masks. Within a microbatch the masks depend on the
-  row but not on the mesh. They do depend on `num_microbatches`, since linen
-  draws one key for all rows: with dropout, n microbatches equal one batch in
-  distribution, without it to float tolerance.
+  The dropout key is a function of (seed, step, microbatch) alone: a resumed run
+  draws the same masks, on any mesh. Linen draws one key for all rows, so masks
+  do depend on `num_microbatches`; without dropout results do not.
 
   Args:
     model: gives loss and normalizer.
     optimizer: makes the update.
     axes: the logical axes of the state, from `state.abstract_state`.
     learning_rate_fn: from step to learning rate.
-    num_microbatches: parts of the batch that are computed one after the other,
-      for less memory.
+    num_microbatches: parts of the batch, computed in turn to save memory.
     dropout_seed: seed of the dropout masks.
     weight_metrics: also report `weight_rms/NAME`, `weight_gradient_rms/NAME`
       and `weight_update_rms/NAME` of every parameter; costs a pass each.
@@ -98,18 +95,7 @@ def make_train_step(
       dropout_key = jax.random.fold_in(key, index)
       return model.loss_fn(params, batch, dropout_key, normalizer)
 
-    def gradients(batch, index):
-      grads, sums = jax.grad(loss_fn, has_aux=True)(trainable, batch, index)
-      to_float32 = lambda x: x.astype(jnp.float32)  # noqa: E731
-      # Constrained here, gradients of sharded parameters are scattered while
-      # they are summed over the devices.
-      grads = {
-        name: constrain(to_float32(grad), axes_by_name[name])
-        for name, grad in grads.items()
-      }
-      return grads, jax.tree.map(to_float32, dict(sums))
-
-    axes_by_name = traverse_util.flatten_dict(axes.params, sep="/")
+    gradients = _gradient_fn(loss_fn, trainable, axes.params)
     if num_microbatches == 1:
       grads, sums = gradients(batch, 0)
     else:
@@ -189,8 +175,27 @@ def check_microbatches(
     )
 
 
+def _gradient_fn(
+  loss_fn: Callable, trainable: dict[str, Array], axes: PyTree
+) -> Callable[[Batch, Array | int], tuple[PyTree, PyTree]]:
+  """Returns `(batch, index) -> (gradients by name, sums)`, in float32."""
+  axes_by_name = traverse_util.flatten_dict(axes, sep="/")
+
+  def gradients(batch, index):
+    grads, sums = jax.grad(loss_fn, has_aux=True)(trainable, batch, index)
+    # Constrained here, gradients of sharded parameters are scattered while they
+    # are summed over the devices.
+    grads = {
+      name: constrain(grad.astype(jnp.float32), axes_by_name[name])
+      for name, grad in grads.items()
+    }
+    return grads, {name: x.astype(jnp.float32) for name, x in sums.items()}
+
+  return gradients
+
+
 def _accumulate(
-  gradients: Callable[[Batch, Array], tuple[PyTree, PyTree]],
+  gradients: Callable[[Batch, Array | int], tuple[PyTree, PyTree]],
   batch: Batch,
   num_microbatches: int,
 ) -> tuple[PyTree, PyTree]:
