@@ -229,8 +229,8 @@ def _num_batch_shards() -> int:
   mesh = jax.sharding.get_abstract_mesh()
   if not rules or mesh.empty:
     return 1
-  (axes,) = nn.logical_to_mesh_axes(("batch",), rules)
-  axes = (axes,) if isinstance(axes, str) else axes or ()
+  spec = nn.logical_to_mesh_axes(("batch",), rules) or (None,)
+  axes = (spec[0],) if isinstance(spec[0], str) else spec[0] or ()
   return math.prod(mesh.shape[axis] for axis in axes)
 
 
