@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 from t2tjax import checkpoint, data, distributed, evaluation, flops
-from t2tjax import state as state_lib
 from t2tjax import trainer as trainer_lib
 from t2tjax.partitioning import Partitioner
 
@@ -78,12 +77,7 @@ def train(
   trainer.check(batch_size, partitioner)
   model.check_vocabulary()
   batch_spec = data.batch_spec(train_dataset_cfg, model.feature_layout)
-  abstract, axes = state_lib.abstract_state(
-    model, model.optimizer_def, batch_spec
-  )
-  abstract = trainer_lib.with_shardings(
-    abstract, state_lib.state_shardings(partitioner, abstract, axes)
-  )
+  abstract, axes = trainer_lib.abstract_state(model, partitioner, batch_spec)
   if dry_run:
     trainer_lib.show_overview(
       model, trainer, partitioner, abstract, axes, batch_spec,

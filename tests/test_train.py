@@ -90,14 +90,11 @@ def run(model_dir, prepared_dir, *, total_steps, **changes):
 def final_arrays(model_dir, step):
   """Returns every array of the checkpoint, by name."""
   model = make_model()
-  from t2tjax import state as state_lib
-
   spec = data.batch_spec(dataset(), model.feature_layout)
-  abstract, axes = state_lib.abstract_state(model, model.optimizer_def, spec)
   partitioner = partitioning.Partitioner(devices=jax.devices()[:1])
-  shardings = state_lib.state_shardings(partitioner, abstract, axes)
+  abstract, _ = trainer.abstract_state(model, partitioner, spec)
   state, feed_state, _ = checkpoint.Checkpointer(model_dir).restore(
-    trainer.with_shardings(abstract, shardings), step
+    abstract, step
   )
   return dict(trees.named_leaves(state)), feed_state
 
@@ -253,6 +250,7 @@ _COMMAND = [
   "t2tjax.train",
   "--gin_file=recipes/quickstart.gin",
   "--gin.TRAIN_STEPS=4",
+  "--gin.WARMUP_STEPS=1",
   "--gin.STATS_PERIOD=2",
   "--gin.INFER_EVAL_EXAMPLES=8",
   "--gin.EVAL_STEPS=1",

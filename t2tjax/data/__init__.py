@@ -22,7 +22,7 @@ from t2tjax.data.objectives import (
   as_seqio_preprocessor,
   ul2,
 )
-from t2tjax.data.sources import CsvSource, JsonlSource
+from t2tjax.data.sources import CsvSource, JsonlSource, LineSource
 from t2tjax.data.vocabularies import ByteVocabulary, SentencePieceVocabulary
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
   "EvalTask",
   "Feed",
   "JsonlSource",
+  "LineSource",
   "PrefixLM",
   "PreparedFeed",
   "SentencePieceVocabulary",

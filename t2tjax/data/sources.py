@@ -1,15 +1,19 @@
-"""Text sources of one's own: JSONL, CSV and TSV files, no registration.
+"""Text sources of one's own: JSONL, CSV, TSV and text files, no registration.
 
-Bound to `DatasetConfig.source`; prepared by the same writer as tasks, without
-TensorFlow. May import: data.paths, data.records, data.vocabularies.
+Bound to `DatasetConfig.source` and prepared by the same writer as tasks, or
+read line by line by `inference`; no TensorFlow. May import: data.paths,
+data.records, data.vocabularies.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import csv
 import dataclasses
+import functools
 import gzip
+import io
 import itertools
 import json
+import string
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,10 @@ import numpy as np
 from t2tjax.data import paths
 from t2tjax.data.records import Example
 from t2tjax.data.vocabularies import Vocabulary
+
+
+class BadLineError(ValueError):
+  """Why a line holds no row; never shows the line, which may be private."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +46,33 @@ class TextSource:
   split_column: str | None = None
   metric_fns: Sequence[Callable] = ()
 
+  def lines(self, path: str) -> Iterator[tuple[int, Any]]:
+    """Yields `(line number, what parse takes)`, bad and empty lines as well.
+
+    Cheap next to `parse`, so that lines can be counted and skipped.
+    """
+    raise NotImplementedError
+
+  def parse(self, line: Any) -> Mapping[str, Any] | None:
+    """Returns the row in a line, None if it is empty.
+
+    Raises:
+      BadLineError: the line holds no row.
+    """
+    raise NotImplementedError
+
   def rows(self, path: str) -> Iterator[Mapping[str, Any]]:
     """Yields the rows of one file."""
-    raise NotImplementedError
+    for number, line in self.lines(path):
+      try:
+        row = self.parse(line)
+      except BadLineError as error:
+        raise ValueError(
+          f"line {number} of {path} {error}; mend the file or change "
+          f"{type(self).__name__}"
+        ) from None
+      if row is not None:
+        yield row
 
   def spec(self) -> dict[str, Any]:
     """Returns what decides the examples, as JSON-able values."""
@@ -79,7 +111,7 @@ class TextSource:
     """Yields tokenized examples of a split, from number `skip` on."""
     end = [vocabulary.eos_id] if eos and vocabulary.eos_id is not None else []
     for row in itertools.islice(self._split_rows(split), skip, None):
-      text = {name: self._text(row, getattr(self, name)) for name in features}
+      text = {name: self.text(row, getattr(self, name)) for name in features}
       yield Example(
         {
           name: np.asarray(vocabulary.encode(text[name]) + end, np.int32)
@@ -96,54 +128,86 @@ class TextSource:
         if self.split_column is None or row.get(self.split_column) == split:
           yield row
 
-  def _text(self, row: Mapping[str, Any], column: str) -> str:
-    try:
-      if "{" in column:
-        return column.format_map(row)
-      value = row[column]
-    except KeyError as error:
-      raise ValueError(
-        f"column {error.args[0]!r} is missing; the row has "
+  def text(self, row: Mapping[str, Any], column: str) -> str:
+    """Returns the text of a column, or of a template filled from columns."""
+    if "{" not in column:
+      return self._value(row, column)
+    fields = {name: self._value(row, name) for name in _template_fields(column)}
+    return column.format_map(fields)
+
+  def _value(self, row: Mapping[str, Any], column: str) -> str:
+    if column not in row:
+      raise BadLineError(
+        f"column {column!r} is missing; the row has "
         f"{', '.join(map(str, row))}; change {type(self).__name__}.inputs or "
         ".targets"
-      ) from error
+      )
+    value = row[column]
     if not isinstance(value, (str, int, float)):
-      raise ValueError(
+      raise BadLineError(
         f"column {column!r} holds {type(value).__name__}, not text; change "
         f"{type(self).__name__}.inputs or .targets"
       )
     return str(value)
 
 
-def _open_text(path: str):
-  opener = gzip.open if path.endswith(".gz") else open
-  return opener(path, "rt", encoding="utf-8", newline="")
+@functools.lru_cache(maxsize=16)
+def _template_fields(template: str) -> tuple[str, ...]:
+  parsed = string.Formatter().parse(template)
+  return tuple(name for _, name, _, _ in parsed if name)
+
+
+def _open_bytes(path: str):
+  return (gzip.open if path.endswith(".gz") else open)(path, "rb")
+
+
+def _decoded(line: bytes) -> str:
+  try:
+    return line.decode("utf-8")
+  except UnicodeDecodeError as error:
+    raise BadLineError(f"is not UTF-8 (byte {error.start + 1})") from None
+
+
+class _ByteLines(TextSource):
+  """A row in each line of the file; `.gz` is decompressed."""
+
+  def lines(self, path):
+    """Yields the numbered lines of one file, as bytes."""
+    with _open_bytes(path) as file:
+      yield from enumerate(file, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JsonlSource(TextSource):
+class JsonlSource(_ByteLines):
   """One JSON object a line; `.gz` is decompressed."""
 
-  def rows(self, path):
-    """Yields the objects of one file."""
-    with _open_text(path) as file:
-      for number, line in enumerate(file, 1):
-        if not line.strip():
-          continue
-        try:
-          row = json.loads(line)
-        except json.JSONDecodeError as error:
-          # The line itself may be private: it is counted, not shown.
-          raise ValueError(
-            f"line {number} of {path} is not JSON ({error.msg} at column "
-            f"{error.colno}); mend the file or change JsonlSource.path"
-          ) from None
-        if not isinstance(row, dict):
-          raise ValueError(
-            f"line {number} of {path} is a {type(row).__name__}, not a JSON "
-            "object; mend the file or change JsonlSource.path"
-          )
-        yield row
+  def parse(self, line):
+    """Returns the object in a line."""
+    if not line.strip():
+      return None
+    try:
+      row = json.loads(_decoded(line))
+    except json.JSONDecodeError as error:
+      raise BadLineError(
+        f"is not JSON ({error.msg} at column {error.colno})"
+      ) from None
+    except ValueError:  # An integer of thousands of digits.
+      raise BadLineError("is JSON with a number out of range") from None
+    except RecursionError:
+      raise BadLineError("is nested too deeply") from None
+    if not isinstance(row, dict):
+      raise BadLineError(f"is a {type(row).__name__}, not a JSON object")
+    return row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LineSource(_ByteLines):
+  """Plain text; every line is an example with the one column `inputs`."""
+
+  def parse(self, line):
+    """Returns the line as the column `inputs`."""
+    text = _decoded(line).rstrip("\r\n")
+    return {"inputs": text} if text.strip() else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,15 +216,45 @@ class CsvSource(TextSource):
 
   delimiter: str = ","
 
-  def rows(self, path):
-    """Yields the lines of one file as column -> text."""
-    with _open_text(path) as file:
-      for number, row in enumerate(
-        csv.DictReader(file, delimiter=self.delimiter), 2
-      ):
-        if None in row or None in row.values():
-          raise ValueError(
-            f"line {number} of {path} has another number of columns than the "
-            "first; mend the file or change CsvSource.delimiter"
-          )
-        yield row
+  def lines(self, path):
+    """Yields `(number of the first line, (column names, values or error))`."""
+    with _open_bytes(path) as file:
+      # Bytes that are no UTF-8 spoil their own row only; see `parse`. A byte
+      # order mark, as Excel writes, is no part of the first column's name.
+      text = io.TextIOWrapper(
+        file, encoding="utf-8-sig", errors="surrogateescape", newline=""
+      )
+      reader = csv.reader(text, delimiter=self.delimiter)
+      names = next(reader, None)
+      while True:
+        number = reader.line_num + 1
+        try:
+          values = next(reader)
+        except StopIteration:
+          return
+        except csv.Error as error:
+          yield number, (names, f"is not CSV ({error})")
+          continue
+        yield number, (names, values)
+
+  def parse(self, line):
+    """Returns column -> text."""
+    names, values = line
+    if isinstance(values, str):
+      raise BadLineError(values)
+    if not values:
+      return None
+    if len(values) != len(names):
+      raise BadLineError("has another number of columns than the first")
+    if any(not text.isascii() and not is_text(text) for text in values):
+      raise BadLineError("is not UTF-8")
+    return dict(zip(names, values, strict=True))
+
+
+def is_text(text: str) -> bool:
+  """Whether a string can be written: it holds no half of a character."""
+  try:
+    text.encode("utf-8")
+  except UnicodeEncodeError:
+    return False
+  return True

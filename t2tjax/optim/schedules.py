@@ -103,7 +103,8 @@ def _check_phases(name: str, total_steps: int, **phases: int) -> None:
   if min(phases.values()) < 0 or sum(phases.values()) > total_steps:
     given = ", ".join(f"{name}.{k} = {v}" for k, v in phases.items())
     raise ValueError(
-      f"{given} do not fit into {name}.total_steps = {total_steps}."
+      f"{given} do not fit into {name}.total_steps = {total_steps}. Lower the "
+      "phases (the macro WARMUP_STEPS) or raise the steps (TRAIN_STEPS)."
     )
 
 

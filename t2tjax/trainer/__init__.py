@@ -13,10 +13,10 @@ from t2tjax.trainer.preemption import (
 from t2tjax.trainer.run_directory import prepare_run_directory
 from t2tjax.trainer.run_log import DivergedError, RunLog
 from t2tjax.trainer.start import (
+  abstract_state,
   initial_state,
   run_metadata,
   use_compilation_cache,
-  with_shardings,
 )
 from t2tjax.trainer.trainer import Trainer
 from t2tjax.trainer.validation import Validation, open_eval_data
@@ -29,6 +29,7 @@ __all__ = [
   "RunLog",
   "Trainer",
   "Validation",
+  "abstract_state",
   "finish",
   "initial_state",
   "open_eval_data",
@@ -36,5 +37,4 @@ __all__ = [
   "run_metadata",
   "show_overview",
   "use_compilation_cache",
-  "with_shardings",
 ]

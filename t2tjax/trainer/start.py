@@ -52,15 +52,30 @@ def run_metadata(model: Any) -> dict[str, Any]:
   }
 
 
-def with_shardings(abstract: PyTree, shardings: PyTree) -> PyTree:
-  """Returns abstract arrays that know where they go."""
-  return jax.tree.map(
+def abstract_state(
+  model: Any,
+  partitioner: Partitioner,
+  batch_spec: Mapping[str, jax.ShapeDtypeStruct],
+) -> tuple[state_lib.TrainState, state_lib.TrainState]:
+  """Returns shapes with shardings, and logical axes; allocates nothing.
+
+  Args:
+    model: initialises parameters and has an optimizer.
+    partitioner: decides where everything goes.
+    batch_spec: features of the global batch.
+  """
+  abstract, axes = state_lib.abstract_state(
+    model, model.optimizer_def, batch_spec
+  )
+  shardings = state_lib.state_shardings(partitioner, abstract, axes)
+  placed = jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding
     ),
     abstract,
     shardings,
   )
+  return placed, axes
 
 
 def initial_state(

@@ -23,7 +23,7 @@ class Trainer:
   Attributes:
     learning_rate_fn: step -> learning rate; see `optim` for schedules.
     num_microbatches: parts a batch is cut into to save memory. The result does
-      not depend on it.
+      not depend on it, but for the dropout masks that are drawn.
     weight_metrics: also report the RMS of every parameter and its gradient.
   """
 
