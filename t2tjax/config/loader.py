@@ -21,11 +21,16 @@ from t2tjax.config import (
   names,
   parameters,
   parsing,
+  parts,
   record,
   resolved,
   values,
 )
 from t2tjax.config.reach import Reach
+
+_MODEL_HEADER = """\
+# The model of this run, for other commands:
+#   --gin_file=<this file> --gin_file=runs/infer.gin"""
 
 
 @dataclasses.dataclass
@@ -66,6 +71,12 @@ class Config:
     return resolved.write(
       self.program, self.reach, origins=origins, defaults=defaults
     )
+
+  @property
+  def model_text(self) -> str | None:
+    """A gin file that defines MODEL as this run does, and nothing else."""
+    part = parts.reached_from(self.program, "model", "MODEL")
+    return part and resolved.write(*part, header=_MODEL_HEADER)
 
   @property
   def sha256(self) -> str:
@@ -114,6 +125,7 @@ class Config:
       model_dir,
       record.RunRecord(
         resolved=self.text,
+        model=self.model_text,
         sha256=self.sha256,
         given=self.given,
         flags=self.flags,

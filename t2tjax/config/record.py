@@ -55,6 +55,8 @@ class RunRecord:
 
   Attributes:
     resolved: Resolved configuration, `config.gin`.
+    model: The part of it that defines the model, `model.gin`; None if the
+      command has none.
     sha256: Hash of what it binds.
     given: Name and text of each gin file.
     flags: Bindings of the command line.
@@ -65,6 +67,7 @@ class RunRecord:
   """
 
   resolved: str
+  model: str | None
   sha256: str
   given: Sequence[tuple[str, str]]
   flags: Sequence[str]
@@ -137,10 +140,11 @@ def redact_argv(argv: Sequence[str], secrets: Iterable[str] = ()) -> list[str]:
 def write(model_dir: str, record: RunRecord) -> None:
   """Writes a record into a run directory; only process 0 writes.
 
-  `config.gin` is the resolved configuration and `config_as_given/` holds the
-  files as they were. `run.json` lists every start, so that a resumed run says
-  when and with which versions each part of it ran. A `config.gin` that said
-  something else is kept under the hash of its start.
+  `config.gin` is the resolved configuration, `model.gin` the part of it that
+  other commands need, and `config_as_given/` holds the files as they were.
+  `run.json` lists every start, so that a resumed run says when and with which
+  versions each part of it ran. A `config.gin` that said something else is kept
+  under the hash of its start.
 
   Args:
     model_dir: Existing directory, local or remote.
@@ -157,6 +161,9 @@ def write(model_dir: str, record: RunRecord) -> None:
       _write(os.path.join(model_dir, kept), before)
   text = redact(record.resolved, record.secrets)
   _write(os.path.join(model_dir, "config.gin"), text)
+  if record.model is not None:
+    text = redact(record.model, record.secrets)
+    _write(os.path.join(model_dir, "model.gin"), text)
   for number, (name, given) in enumerate(record.given):
     flat = re.sub(r"[^\w.-]+", "_", name).strip("_")
     path = os.path.join(model_dir, "config_as_given", f"{number:02}_{flat}")

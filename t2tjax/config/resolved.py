@@ -48,6 +48,7 @@ def write(
   *,
   origins: bool = True,
   defaults: bool = True,
+  header: str = _HEADER,
 ) -> str:
   """Writes a program as one gin file.
 
@@ -56,11 +57,12 @@ def write(
     reach: What it reaches.
     origins: Whether to show where each value was written.
     defaults: Whether to show the defaults of what is reached.
+    header: Comment at the top, where origins are shown.
 
   Returns:
     Text; values that were secret are left to be given again.
   """
-  return _Writer(program, reach, origins, defaults).text()
+  return _Writer(program, reach, origins, defaults, header).text()
 
 
 class _Writer:
@@ -72,11 +74,13 @@ class _Writer:
     reach: Reach,
     origins: bool,
     defaults: bool,
+    header: str,
   ):
     self._program = program
     self._reach = reach
     self._origins = origins
     self._show_defaults = defaults
+    self._header = header
     self._aliases: dict[str, str] = {}
     self._secrets = secrets(program)
 
@@ -90,7 +94,7 @@ class _Writer:
       body += self._assignment(name, macros[name], "")
     for (scope, target), bound in blocks:
       body += self._block(scope, target, bound)
-    head = [_HEADER, ""] if self._origins else []
+    head = [self._header, ""] if self._origins else []
     head += ["from __gin__ import dynamic_registration", ""]
     for module, alias in sorted(self._program.imports.items()):
       self._alias(module, alias)

@@ -181,11 +181,13 @@ class Program:
     run: The run function.
     history: Every binding, overridden ones included.
     imports: Alias, maybe empty, of every imported module.
+    exports: Macros that count as used, for other files use them.
   """
 
   run: Target
   history: list[Binding] = dataclasses.field(default_factory=list)
   imports: dict[str, str] = dataclasses.field(default_factory=dict)
+  exports: frozenset[str] = frozenset()
 
   @property
   def macros(self) -> dict[str, Binding]:
@@ -205,8 +207,8 @@ class Program:
   def live_macros(self) -> dict[str, Binding]:
     """Macros that a final binding uses, directly or through another macro."""
     macros = self.macros
-    live: dict[str, Binding] = {}
-    pending = [b.given for b in self.bindings.values()]
+    live = {name: macros[name] for name in self.exports}
+    pending = [b.given for b in [*self.bindings.values(), *live.values()]]
     while pending:
       for leaf in walk(pending.pop()):
         name = leaf.name if isinstance(leaf, MacroRef) else ""

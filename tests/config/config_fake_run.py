@@ -79,3 +79,7 @@ def train(
   if total_steps == 13:
     raise ValueError("13 steps are not allowed: change train.total_steps")
   return "trained"
+
+
+def use(*, model: Model) -> Model:
+  return model

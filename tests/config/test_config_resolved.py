@@ -193,3 +193,32 @@ def test_other_processes_write_nothing(gin_dir, monkeypatch):
   monkeypatch.setattr(jax, "process_index", lambda: 1)
   load().run()
   assert not (gin_dir / "out").exists()
+
+
+def model_from(gin_dir, text):
+  (gin_dir / "model.gin").write_text(text)
+  other = config.load(fake.use, ["model.gin"], ["use.model=%MODEL"])
+  return other.run()
+
+
+def test_model_file_defines_the_model_of_the_run_for_another_command(gin_dir):
+  overrides = "Model.decode=@short/fake.greedy", "Network.dropout_rate=0.5"
+  text = load(*overrides, "short/fake.greedy.max_length=2").model_text
+  for name in ("MODEL_DIR", "STEPS", "BATCH_SIZE", "__main__", "Dataset"):
+    assert name not in text
+  found = model_from(gin_dir, text)
+  assert found.network == fake.Network(emb_dim=8, dropout_rate=0.5)
+  assert found.decode(None) == 2
+
+
+def test_model_file_names_a_model_that_was_given_without_the_macro(gin_dir):
+  given = ("train.model=@big/fake.Model()", "big/fake.Network.emb_dim=16")
+  found = model_from(gin_dir, load(*given).model_text)
+  assert found.network == fake.Network(emb_dim=16, dropout_rate=0)
+
+
+def test_run_directory_holds_the_model_file_beside_the_config(gin_dir):
+  loaded = load()
+  (gin_dir / "run").mkdir()
+  loaded.write_run_record("run")
+  assert (gin_dir / "run" / "model.gin").read_text() == loaded.model_text
