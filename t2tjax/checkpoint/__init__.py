@@ -11,8 +11,13 @@ from t2tjax.checkpoint.config import (
   RestoreCheckpointConfig,
   SaveCheckpointConfig,
 )
-from t2tjax.checkpoint.integrity import DamagedCheckpointError, find_damage
-from t2tjax.checkpoint.metadata import check_metadata
+from t2tjax.checkpoint.directory import candidates
+from t2tjax.checkpoint.integrity import (
+  DamagedCheckpointError,
+  find_damage,
+  identity,
+)
+from t2tjax.checkpoint.metadata import check_metadata, read_record
 from t2tjax.checkpoint.params import (
   read_metadata,
   restore_params,
@@ -25,9 +30,12 @@ __all__ = [
   "DamagedCheckpointError",
   "RestoreCheckpointConfig",
   "SaveCheckpointConfig",
+  "candidates",
   "check_metadata",
   "find_damage",
+  "identity",
   "read_metadata",
+  "read_record",
   "restore_params",
   "restore_state",
 ]

@@ -78,7 +78,8 @@ class RestoreCheckpointConfig:
   Attributes:
     path: a checkpoint directory, or a run directory that holds some.
     mode: 'specific' takes `path` as the checkpoint itself, 'latest' also
-      takes the newest whole checkpoint of a run directory.
+      takes the newest whole checkpoint of a run directory; 'all' is for
+      `evaluate`, which takes every checkpoint of a run directory.
     dtype: dtype of the restored floating-point parameters; None takes the
       model's.
     assignment_map: pairs `(regex, replacement)`: a parameter of the model
@@ -99,10 +100,11 @@ class RestoreCheckpointConfig:
   params_only: bool = True
 
   def __post_init__(self):
-    if self.mode not in ("specific", "latest"):
+    if self.mode not in ("specific", "latest", "all"):
       raise ValueError(
         f"RestoreCheckpointConfig.mode = {self.mode!r} must be 'specific'"
-        " (path is the checkpoint) or 'latest' (path is a run directory)."
+        " (path is the checkpoint), 'latest' (path is a run directory) or"
+        " 'all' (to evaluate every checkpoint of a run directory)."
       )
     if self.assignment_map and not self.params_only:
       raise ValueError(

@@ -103,7 +103,8 @@ def candidates(
   Args:
     path: a checkpoint directory or a run directory.
     mode: 'specific' wants a checkpoint directory; 'latest' also takes a run
-      directory and returns all its checkpoints, newest first.
+      directory and returns all its checkpoints, newest first; 'all' likewise,
+      oldest first.
 
   Raises:
     ValueError: if there is none; the message lists what is there.
@@ -112,8 +113,9 @@ def candidates(
   if (root / STATE).is_dir() or (root / MANIFEST).exists():
     return [root]
   steps = steps_in(root)
-  if steps and mode == "latest":
-    return [checkpoint_dir(root, step) for step in reversed(steps)]
+  if steps and mode != "specific":
+    ordered = steps if mode == "all" else reversed(steps)
+    return [checkpoint_dir(root, step) for step in ordered]
   if steps:
     raise ValueError(
       f"RestoreCheckpointConfig.path = {str(path)!r} is a run directory, but"

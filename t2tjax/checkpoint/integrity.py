@@ -70,6 +70,19 @@ def write_manifest(directory: epath.Path) -> None:
   )
 
 
+def identity(directory: epath.PathLike) -> str:
+  """Returns the checksum of a checkpoint's checksums, if it is whole so far.
+
+  Raises:
+    DamagedCheckpointError: if there is no manifest to read it from.
+  """
+  path = epath.Path(directory) / directory_lib.MANIFEST
+  try:
+    return json.loads(path.read_text())["digest"]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise DamagedCheckpointError(f"{path}: cannot be read ({error})") from error
+
+
 def find_damage(
   directory: epath.PathLike, *, part: int = 0, num_parts: int = 1
 ) -> list[str]:

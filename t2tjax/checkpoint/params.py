@@ -66,9 +66,17 @@ def _with_dtype(leaf: jax.ShapeDtypeStruct, dtype: jnp.dtype | None):
   return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
+def _candidates(path: epath.PathLike, mode: str) -> list[epath.Path]:
+  if mode == "all":
+    raise ValueError(
+      "RestoreCheckpointConfig.mode = 'all' is for evaluate alone; set it to"
+      " 'specific' or 'latest'."
+    )
+  return directory_lib.candidates(directory_lib.absolute(path), mode)
+
+
 def _first_whole(path: epath.PathLike, mode: str) -> epath.Path:
-  candidates = directory_lib.candidates(directory_lib.absolute(path), mode)
-  return checkpointer.first_whole(candidates)
+  return checkpointer.first_whole(_candidates(path, mode))
 
 
 def read_metadata(
@@ -82,8 +90,8 @@ def read_metadata(
     path: see `restore_params`.
     mode: likewise.
   """
-  candidates = directory_lib.candidates(directory_lib.absolute(path), mode)
-  return metadata_lib.read_record(candidates[0])["metadata"]
+  newest = _candidates(path, mode)[0]
+  return metadata_lib.read_record(newest)["metadata"]
 
 
 def restore_state(

@@ -53,11 +53,7 @@ def abstract_state(
   Returns:
     A `TrainState` of `ShapeDtypeStruct`s, and one of `LogicalAxes`.
   """
-  boxed = jax.eval_shape(
-    lambda key: model.init_params(key, batch_spec), jax.random.key(0)
-  )
-  params = unbox(boxed)
-  axes = jax.tree.map(_axes_of, boxed, is_leaf=_is_box)
+  params, axes = abstract_params(model, batch_spec)
   abstract = TrainState(
     step=jax.ShapeDtypeStruct((), jnp.int32),
     params=params,
@@ -66,6 +62,17 @@ def abstract_state(
   return abstract, TrainState(
     step=(), params=axes, opt_state=optimizer.state_axes(params, axes)
   )
+
+
+def abstract_params(
+  model: Initializable, batch_spec: BatchSpec
+) -> tuple[Params, PyTree]:
+  """Returns shapes and logical axes of the parameters; allocates nothing."""
+  boxed = jax.eval_shape(
+    lambda key: model.init_params(key, batch_spec), jax.random.key(0)
+  )
+  axes = jax.tree.map(_axes_of, boxed, is_leaf=_is_box)
+  return unbox(boxed), axes
 
 
 def state_shardings(

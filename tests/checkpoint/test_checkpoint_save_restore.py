@@ -315,7 +315,7 @@ def test_other_vocabularies_are_refused_naming_both():
     lambda: checkpoint.SaveCheckpointConfig(keep=0),
     lambda: checkpoint.SaveCheckpointConfig(best_mode="highest"),
     lambda: checkpoint.SaveCheckpointConfig(dtype="int8"),
-    lambda: checkpoint.RestoreCheckpointConfig(path="x", mode="all"),
+    lambda: checkpoint.RestoreCheckpointConfig(path="x", mode="newest"),
     lambda: checkpoint.RestoreCheckpointConfig(path="x", dtype="fp32"),
   ],
 )
@@ -349,3 +349,8 @@ def test_a_relative_run_directory_works(tmp_path, monkeypatch):
     checkpointer.save(1, state)
   got = checkpoint.restore_params("runs/1/checkpoint_1", abstract(state.params))
   assert_equal(got, state.params)
+
+
+def test_the_mode_all_is_left_to_evaluation(tmp_path):
+  with pytest.raises(ValueError, match="'all' is for evaluate"):
+    checkpoint.restore_params(tmp_path, {}, mode="all")
