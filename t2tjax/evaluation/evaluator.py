@@ -15,12 +15,8 @@ import jax
 import numpy as np
 
 from t2tjax import models
+from t2tjax.evaluation import bootstrap, results, running, scoring
 from t2tjax.evaluation import metrics as metrics_lib
-from t2tjax.evaluation import results, scoring
-
-# Steps in flight: enough to decode texts while the device works, few enough
-# for several processes on CPU, which deadlock without a bound.
-_IN_FLIGHT = 2
 
 
 class Evaluator:
@@ -34,6 +30,7 @@ class Evaluator:
     num_examples: int | None = None,
     num_samples: int = 3,
     predictions_dir: str | None = None,
+    num_resamples: int = 0,
     allow_no_metrics: bool = False,
     made_up_personal_data: Sequence[str] = ("pii_templates", "pii_values"),
   ):
@@ -47,6 +44,8 @@ class Evaluator:
       num_samples: how many samples a result shows.
       predictions_dir: where to write `<step>/<task>.jsonl` with all texts, if
         anywhere.
+      num_resamples: draws of the examples from which the confidence intervals
+        of all metrics are taken; 0 for none. Each computes every metric anew.
       allow_no_metrics: let tasks that have no metric function pass.
       made_up_personal_data: tasks that remove personal data are shown and
         written without their texts, except these, whose data are invented.
@@ -61,11 +60,20 @@ class Evaluator:
     self._num_examples = num_examples
     self._num_samples = num_samples
     self._predictions_dir = predictions_dir
+    self._num_resamples = num_resamples
     self._allow_no_metrics = allow_no_metrics
     self._made_up = tuple(made_up_personal_data)
     self._predict = jax.jit(model.predict_batch)
     self._score = jax.jit(model.score_batch)
     self._eval = jax.jit(model.eval_fn)
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    """What decides the results besides model and data, JSON-able."""
+    return {
+      "num_examples": self._num_examples,
+      "num_resamples": self._num_resamples,
+    }
 
   def check(self, tasks: Iterable[scoring.EvalTask]) -> None:
     """Raises what `evaluate` would raise; call it before training starts."""
@@ -138,7 +146,7 @@ class Evaluator:
       texts = decode(self._model.output_vocabulary, tokens)
     if of_scores:
       scores = self._rows(self._score, params, task, len(examples))
-    metrics = scoring.score(task, examples, texts=texts, scores=scores)
+    compared = scoring.compared(task, examples, texts)
 
     samples = [
       results.Sample(
@@ -158,7 +166,10 @@ class Evaluator:
     every = max(1, len(samples) // max(1, self._num_samples))
     return results.EvalResult(
       task=task.name,
-      metrics=metrics,
+      metrics=scoring.apply_metrics(task, *compared, scores),
+      intervals=bootstrap.intervals(
+        task, *compared, scores, num_resamples=self._num_resamples
+      ),
       samples=samples[::every][: self._num_samples],
       num_examples=len(examples),
       seconds=time.perf_counter() - start,
@@ -195,22 +206,9 @@ class Evaluator:
     return np.stack(rows[:count])
 
   def _run(self, function: Callable, batches: Iterable) -> Iterator[Any]:
-    """Yields host copies of the outputs, the next batch already running."""
-    running: collections.deque = collections.deque()
-    for batch in batches:
-      running.append(function(self._on_devices(batch)))
-      if len(running) == _IN_FLIGHT:
-        yield _on_host(running.popleft())
-    while running:
-      yield _on_host(running.popleft())
-
-  def _on_devices(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    if self._sharding is None:
-      return dict(batch)
-    return {
-      name: jax.make_array_from_process_local_data(self._sharding, rows)
-      for name, rows in batch.items()
-    }
+    tagged = ((None, batch) for batch in batches)
+    for _, output in running.run(function, tagged, self._sharding):
+      yield output
 
 
 def decode(vocabulary: Any, tokens: np.ndarray) -> list[str]:
@@ -221,19 +219,3 @@ def decode(vocabulary: Any, tokens: np.ndarray) -> list[str]:
     row = row[: ends[0]] if len(ends) else row
     texts.append(vocabulary.decode(row[row != vocabulary.pad_id].tolist()))
   return texts
-
-
-def _on_host(output: Any) -> Any:
-  """Returns numpy values, of all processes where rows lie on several."""
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    return jax.tree.map(
-      lambda x: (
-        x
-        if x.is_fully_replicated
-        else multihost_utils.process_allgather(x, tiled=True)
-      ),
-      output,
-    )
-  return jax.tree.map(np.asarray, output)

@@ -39,6 +39,7 @@ class EvalResult:
     samples: some examples, evenly spread over the split.
     num_examples: how many examples the metrics are over.
     seconds: wall time of decoding and scoring.
+    intervals: metric name -> 95% confidence interval, if they were wanted.
   """
 
   task: str
@@ -46,6 +47,9 @@ class EvalResult:
   samples: Sequence[Sample] = ()
   num_examples: int = 0
   seconds: float = 0.0
+  intervals: Mapping[str, tuple[float, float]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 def write_predictions(

@@ -79,17 +79,35 @@ def score(
   Returns:
     Metric name to value, over all metric functions.
   """
-  of_predictions, of_scores = split_by_arguments(task)
+  return apply_metrics(task, *compared(task, examples, texts), scores)
+
+
+def compared(
+  task: EvalTask, examples: Sequence[Example], texts: Sequence[str] | None
+) -> tuple[list[Any], list[Any] | None]:
+  """Returns the postprocessed targets, and predictions if there are texts."""
   post = task.postprocess_fn or _unchanged
   targets = [
     post(text_of(e, "targets"), example=e, is_target=True) for e in examples
   ]
+  if texts is None:
+    return targets, None
+  return targets, [
+    post(text, example=example, is_target=False)
+    for text, example in zip(texts, examples, strict=True)
+  ]
+
+
+def apply_metrics(
+  task: EvalTask,
+  targets: Sequence[Any],
+  predictions: Sequence[Any] | None,
+  scores: Sequence[float] | np.ndarray | None,
+) -> dict[str, float]:
+  """Returns the metrics of what `compared` returned, and of scores."""
+  of_predictions, of_scores = split_by_arguments(task)
   metrics: dict[str, float] = {}
-  if texts is not None and of_predictions:
-    predictions = [
-      post(text, example=example, is_target=False)
-      for text, example in zip(texts, examples, strict=True)
-    ]
+  if predictions is not None:
     for function in of_predictions:
       metrics |= function(targets, predictions)
   if scores is not None:

@@ -29,7 +29,8 @@ def metric_rows(
     floors: of `baselines.floor`, by task name; missing ones leave a dash.
 
   Returns:
-    Texts; the metrics of parts (`span_f1/NAME`) are left to the log files.
+    Texts, the value with its confidence interval if there is one; the metrics
+    of parts (`span_f1/NAME`) are left to the log files.
   """
   rows: list[tuple[str, ...]] = []
   for result in evaluated:
@@ -40,8 +41,11 @@ def metric_rows(
       below = "-"
       if floor is not None and metric in floor.metrics:
         below = f"{format_value(floor.metrics[metric])} ({floor.baseline})"
-      examples = str(result.num_examples)
-      rows.append((result.task, metric, format_value(value), below, examples))
+      shown = format_value(value)
+      if metric in result.intervals:
+        low, high = map(format_value, result.intervals[metric])
+        shown += f" [{low}, {high}]"
+      rows.append((result.task, metric, shown, below, str(result.num_examples)))
   return rows
 
 
@@ -59,7 +63,9 @@ def metrics_table(
   for task, *rest in metric_rows(evaluated, floors):
     if previous not in (None, task):
       table.add_section()
-    table.add_row(task if task != previous else "", *rest)
+    # As Text, for an interval would be taken for markup.
+    cells = (task if task != previous else "", *rest)
+    table.add_row(*map(rich_text.Text, cells))
     previous = task
   return table
 
