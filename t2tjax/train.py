@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from t2tjax import checkpoint, data, distributed, evaluation, flops
+from t2tjax import checkpoint, data, distributed, evaluation, flops, host_memory
 from t2tjax import trainer as trainer_lib
 from t2tjax.partitioning import Partitioner
 
@@ -71,6 +71,7 @@ def train(
 
   # ---------------------------------------------- Processes, mesh, shapes
   distributed.initialize()
+  host_memory.keep_freed_memory()
   trainer_lib.use_compilation_cache(compilation_cache_dir)
   batch_size = train_dataset_cfg.batch_size
   layout = partitioner.data_layout(batch_size)

@@ -15,6 +15,7 @@ LAYERS = {
   "trees": 0,
   "distributed": 0,
   "flops": 0,
+  "host_memory": 0,
   "layers": 1,
   "losses": 1,
   "kernels": 1,

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t2tjax import flops, losses, networks, optim
+from t2tjax import flops, host_memory, losses, networks, optim
 
 BATCH, INPUTS, TARGETS = 16, 128, 32
 
@@ -81,6 +81,7 @@ def main() -> None:
   parser.add_argument("--dropout", type=float, default=0.0)
   parser.add_argument("--remat", default="none")
   args = parser.parse_args()
+  host_memory.keep_freed_memory()
 
   config = make_config(
     scan_layers=args.scan, dropout_rate=args.dropout, remat_policy=args.remat
