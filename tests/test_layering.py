@@ -29,6 +29,7 @@ LAYERS = {
   "checkpoint": 4,
   "trainer": 5,
   "evaluation": 5,
+  "inference": 5,
   "export": 5,
   "config": 7,
   "compat": 7,

@@ -10,16 +10,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from t2tjax.evaluation.baselines import Floor, floor
   from t2tjax.evaluation.evaluator import Evaluator
+  from t2tjax.evaluation.measuring import Measured, ResultsFile
   from t2tjax.evaluation.results import EvalResult, Sample
 
 _HOMES = {
+  "Measured": "measuring",
+  "ResultsFile": "measuring",
   "EvalResult": "results",
   "Evaluator": "evaluator",
   "Floor": "baselines",
   "Sample": "results",
   "floor": "baselines",
 }
-__all__ = ["EvalResult", "Evaluator", "Floor", "Sample", "floor"]
+__all__ = [
+  "EvalResult",
+  "Evaluator",
+  "Floor",
+  "Measured",
+  "ResultsFile",
+  "Sample",
+  "floor",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -70,6 +70,20 @@ def metrics_table(
   return table
 
 
+def losses_table(
+  losses: Mapping[str, Mapping[str, float]], title: str
+) -> rich_table.Table:
+  """Returns a table of the teacher-forced metrics, a row for each task."""
+  shown = ("loss", "perplexity", "token_accuracy")
+  table = rich_table.Table(title=title)
+  table.add_column("task", no_wrap=True)
+  for name in shown:
+    table.add_column(name, justify="right")
+  for task, metrics in losses.items():
+    table.add_row(task, *(f"{metrics[name]:.4f}" for name in shown))
+  return table
+
+
 def samples_table(
   evaluated: Sequence[results.EvalResult],
 ) -> rich_table.Table:

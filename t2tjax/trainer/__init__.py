@@ -20,10 +20,12 @@ from t2tjax.trainer.start import (
 )
 from t2tjax.trainer.trainer import Trainer
 from t2tjax.trainer.validation import Validation, open_eval_data
+from t2tjax.trainer.writers import MetricWriter
 
 __all__ = [
   "EXIT_CODE_PREEMPTED",
   "DivergedError",
+  "MetricWriter",
   "Preempted",
   "PreemptionGuard",
   "RunLog",

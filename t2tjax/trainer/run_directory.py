@@ -8,11 +8,14 @@ import pathlib
 import tempfile
 
 
-def prepare_run_directory(model_dir: str | os.PathLike) -> pathlib.Path:
+def prepare_run_directory(
+  model_dir: str | os.PathLike, setting: str = "MODEL_DIR"
+) -> pathlib.Path:
   """Creates the run directory and proves that it can be written.
 
   Args:
     model_dir: absolute or relative path; `~` is the home directory.
+    setting: the macro to change if it cannot.
 
   Returns:
     The absolute path.
@@ -29,7 +32,7 @@ def prepare_run_directory(model_dir: str | os.PathLike) -> pathlib.Path:
       os.fsync(probe.fileno())
   except OSError as error:
     raise ValueError(
-      f"MODEL_DIR is {str(path)!r}, which cannot be written "
-      f"({error.strerror}). Set --gin.MODEL_DIR to a directory that can."
+      f"{setting} is {str(path)!r}, which cannot be written "
+      f"({error.strerror}). Set --gin.{setting} to a directory that can."
     ) from error
   return path
