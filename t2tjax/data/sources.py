@@ -185,8 +185,9 @@ class JsonlSource(_ByteLines):
     """Returns the object in a line."""
     if not line.strip():
       return None
+    text = _decoded(line)
     try:
-      row = json.loads(_decoded(line))
+      row = json.loads(text)
     except json.JSONDecodeError as error:
       raise BadLineError(
         f"is not JSON ({error.msg} at column {error.colno})"
