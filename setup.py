@@ -25,6 +25,7 @@ setuptools.setup(
   install_requires=[
     "absl-py",
     "flax>=0.12.8,<0.13",
+    "fsspec>=2024.6",
     "gin-config>=0.5.0,<0.6",
     "grain>=0.2.18,<0.3",
     "jax>=0.10.2,<0.11.1",

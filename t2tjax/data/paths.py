@@ -4,8 +4,12 @@ Called by everything in `data` that opens a file. May import: nothing of t2tjax.
 """
 
 import glob
+import hashlib
 import os
 import pathlib
+import shutil
+
+import fsspec
 
 PREPARED_DIR_VARIABLE = "T2TJAX_PREPARED_DIR"
 
@@ -48,9 +52,15 @@ def resolve_files(pattern: str | os.PathLike) -> list[str]:
 
 
 def require(path: str | os.PathLike, setting: str) -> str:
-  """Returns `resolve(path)`; a missing file is an error naming `setting`."""
+  """Returns a local file for `path`; a missing one is an error for `setting`.
+
+  A remote file (`gs://`, `s3://`, `https://`) is copied into the user's cache
+  once; the schemes are fsspec's, with the packages it asks for.
+  """
   found = resolve(path)
-  if "://" not in found and not os.path.exists(found):
+  if "://" in found:
+    return _local_copy(found, setting)
+  if not os.path.exists(found):
     raise ValueError(
       f"{os.fspath(path)!r} does not exist (looked in {os.getcwd()!r} and "
       f"among the shipped task files {str(_shipped_tasks_dir())!r}); "
@@ -59,9 +69,35 @@ def require(path: str | os.PathLike, setting: str) -> str:
   return found
 
 
+def _local_copy(url: str, setting: str) -> str:
+  """Returns the cached copy of a remote file, made whole or not at all."""
+  digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+  target = os.path.join(_cache_dir(), "files", digest, url.rsplit("/", 1)[-1])
+  if os.path.exists(target):
+    return target
+  os.makedirs(os.path.dirname(target), exist_ok=True)
+  partial = f"{target}.{os.getpid()}.partial"
+  try:
+    with fsspec.open(url, "rb") as remote, open(partial, "wb") as local:
+      shutil.copyfileobj(remote, local)
+  except Exception as error:  # Each filesystem raises its own.
+    if os.path.exists(partial):
+      os.remove(partial)
+    raise ValueError(
+      f"{url!r} could not be read ({type(error).__name__}: {error}); change "
+      f"{setting}, for example to a local copy"
+    ) from error
+  os.replace(partial, target)
+  return target
+
+
+def _cache_dir() -> str:
+  cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+  return os.path.join(cache, "t2tjax")
+
+
 def default_prepared_dir() -> str:
   """Returns the folder of prepared records when none was configured."""
-  cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
   return os.environ.get(
-    PREPARED_DIR_VARIABLE, os.path.join(cache, "t2tjax", "prepared")
+    PREPARED_DIR_VARIABLE, os.path.join(_cache_dir(), "prepared")
   )

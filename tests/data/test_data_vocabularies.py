@@ -68,3 +68,30 @@ def test_sentinels_descend_from_the_last_id():
 def test_a_missing_model_file_names_the_setting():
   with pytest.raises(ValueError, match="sentencepiece_model_file"):
     _ = vocabularies.SentencePieceVocabulary("nowhere.model").vocab_size
+
+
+def test_a_remote_model_file_is_copied_once_and_read_from_the_copy(
+  tmp_path, monkeypatch
+):
+  import fsspec
+
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  local = vocabularies.SentencePieceVocabulary(MODEL, 100)
+  with open(local.path, "rb") as file:
+    content = file.read()
+  with fsspec.open("memory://bucket/vocabulary.model", "wb") as file:
+    file.write(content)
+  remote = vocabularies.SentencePieceVocabulary(
+    "memory://bucket/vocabulary.model", 100
+  )
+  assert remote.encode(TEXTS[1]) == local.encode(TEXTS[1])
+  assert remote.fingerprint == local.fingerprint
+  fsspec.filesystem("memory").rm("/bucket/vocabulary.model")
+  assert remote.decode(local.encode(TEXTS[1])) == TEXTS[1]
+  assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_remote_file_that_is_not_there_is_an_error_that_names_the_setting():
+  absent = vocabularies.SentencePieceVocabulary("memory://bucket/absent.model")
+  with pytest.raises(ValueError, match="sentencepiece_model_file"):
+    _ = absent.vocab_size
