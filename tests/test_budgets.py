@@ -8,7 +8,7 @@ import pytest
 _ROOT = pathlib.Path(__file__).parents[1]
 _PACKAGES = ("t2tjax", "tasks", "scripts")
 _MODULES = sorted(
-    path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py")
+  path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py")
 )
 
 _MAX_FILE_LINES = 450
@@ -23,7 +23,7 @@ def is_run_function(path: pathlib.Path, function: ast.FunctionDef) -> bool:
 
 
 @pytest.mark.parametrize(
-    "path", _MODULES, ids=lambda p: str(p.relative_to(_ROOT))
+  "path", _MODULES, ids=lambda p: str(p.relative_to(_ROOT))
 )
 def test_files_and_functions_stay_within_their_budgets(path):
   source = path.read_text()
@@ -43,14 +43,14 @@ def test_files_and_functions_stay_within_their_budgets(path):
 
 
 @pytest.mark.parametrize(
-    "path", _MODULES, ids=lambda p: str(p.relative_to(_ROOT))
+  "path", _MODULES, ids=lambda p: str(p.relative_to(_ROOT))
 )
 def test_public_functions_and_classes_have_docstrings(path):
   tree = ast.parse(path.read_text())
   assert ast.get_docstring(tree) or not tree.body, f"{path} has no docstring"
   for node in tree.body:
     public = isinstance(
-        node, ast.FunctionDef | ast.ClassDef
+      node, ast.FunctionDef | ast.ClassDef
     ) and not node.name.startswith("_")
     if public:
       assert ast.get_docstring(node), f"{path}: {node.name}"
