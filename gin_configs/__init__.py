@@ -1,0 +1,1 @@
+"""The shipped gin templates: models, optimizers, runs and recipes."""

@@ -40,7 +40,7 @@ def num_shards(logical_axis: str) -> int:
   mesh = jax.sharding.get_abstract_mesh()
   if not rules or mesh.empty:
     return 1
-  (mesh_axes,) = nn.logical_to_mesh_axes((logical_axis,), rules)
+  mesh_axes = tuple(nn.logical_to_mesh_axes((logical_axis,), rules) or ())[0]
   if mesh_axes is None:
     return 1
   if isinstance(mesh_axes, str):

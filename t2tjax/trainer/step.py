@@ -127,7 +127,7 @@ def make_train_step(
 
 def jit_train_step(
   train_step: TrainStep, partitioner: Partitioner, shardings: TrainState
-) -> TrainStep:
+) -> jax.stages.Wrapped:
   """Compiles a train step for a mesh; the state given to it is consumed.
 
   Args:
