@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import pytest
 
 from t2tjax import config, state, trees
+from t2tjax import evaluate as evaluate_module
+from t2tjax import infer as infer_module
 from t2tjax import train as train_module
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -156,6 +158,51 @@ def test_finetuning_restores_parameters_alone_at_a_constant_rate(
   schedule = arguments["trainer"].learning_rate_fn
   assert float(schedule(0)) == float(schedule(50_000)) == pytest.approx(1e-3)
   check_golden("runs_finetune", loaded.to_gin(origins=False), update_golden)
+
+
+_USING = ("CHECKPOINT_PATH='/run'",)
+_TASK = _REQUIRED[1:3]
+_FILES = ("INPUT_PATH='/in.jsonl'", "OUTPUT_PATH='/out.jsonl'")
+
+
+@pytest.mark.parametrize(
+  "name, function, bindings",
+  [
+    ("eval", evaluate_module.evaluate, ("OUTPUT_DIR='/eval'", *_TASK)),
+    ("infer", infer_module.infer, _FILES),
+    ("infer_task", infer_module.infer, (*_TASK, _FILES[1])),
+  ],
+)
+def test_using_a_model_needs_no_training_setting(
+  name, function, bindings, update_golden
+):
+  loaded = config.load(
+    function,
+    ["models/t5_1_1/small.gin", f"runs/{name}.gin"],
+    [*_USING, *bindings],
+  )
+  arguments = loaded.arguments()
+  assert arguments["model"].optimizer_def is None
+  assert arguments["restore_checkpoint_cfg"].mode == "latest"
+  check_golden(f"runs_{name}", loaded.to_gin(origins=False), update_golden)
+
+
+@pytest.mark.parametrize("optimizer", [[], ["optimizers/lion.gin"]])
+def test_the_model_of_a_run_serves_every_command(optimizer, tmp_path):
+  trained = load("models/t5_1_1/small.gin", "runs/pretrain.gin", *optimizer)
+  model_file = tmp_path / "model.gin"
+  model_file.write_text(trained.model_text)
+  wanted = trained.arguments()["model"].module
+  infer = config.load(
+    infer_module.infer, [str(model_file), "runs/infer.gin"], [*_USING, *_FILES]
+  ).arguments()["model"]
+  assert infer.module == wanted and infer.optimizer_def is None
+  finetune = load(
+    str(model_file),
+    "runs/finetune.gin",
+    bindings=["INITIAL_CHECKPOINT_PATH='/run'", "DROPOUT_RATE=0.0"],
+  ).arguments()["model"]
+  assert finetune.module == wanted and finetune.optimizer_def is not None
 
 
 @pytest.mark.parametrize(
