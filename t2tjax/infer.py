@@ -64,10 +64,15 @@ def infer(
   # ---------------------------------------------- What there is to do
   distributed.initialize()
   trainer_lib.use_compilation_cache(compilation_cache_dir)
-  inference.check_mode(mode)
+  inference.check_settings(mode, feature_lengths)
   model.check_vocabulary()
   scores = mode == "score"
   inputs.check(targets=scores)
+  if restore_checkpoint_cfg.mode == "all":
+    raise ValueError(
+      "RestoreCheckpointConfig.mode = 'all' is for evaluate; set "
+      "CHECKPOINT_MODE to 'latest' or 'specific'."
+    )
   found = inference.checkpoints(restore_checkpoint_cfg, model)
   job = inference.Job(
     output,
@@ -119,6 +124,7 @@ def infer(
   # ---------------------------------------------- Chunk by chunk
   try:
     if job.summary is None and any(map(work.is_own, range(len(sizes)))):
+      # A job has one checkpoint: no other stands in for a damaged one.
       restored, params = inference.restore_first(
         found[:1], restore_checkpoint_cfg, abstract
       )

@@ -18,13 +18,13 @@ SIZES = [
 ]
 
 
-def command(module, *arguments, prepared_dir, timeout=600):
+def command(module, *arguments, prepared_dir, timeout=600, **variables):
   """Runs `python -m t2tjax.<module>` on one device, far from the checkout."""
   return subprocess.run(
     [sys.executable, "-m", f"t2tjax.{module}", *arguments],
     capture_output=True,
     text=True,
-    env=environment(prepared_dir),
+    env={**environment(prepared_dir), **variables},
     cwd="/",
     timeout=timeout,
   )

@@ -14,7 +14,7 @@ from t2tjax.inference.restoring import (
   checkpoints,
   restore_first,
 )
-from t2tjax.inference.texts import TextModel, check_mode
+from t2tjax.inference.texts import TextModel, check_settings
 
 __all__ = [
   "Checkpoint",
@@ -25,7 +25,7 @@ __all__ = [
   "TextModel",
   "Work",
   "abstract_params",
-  "check_mode",
+  "check_settings",
   "checkpoints",
   "restore_first",
 ]

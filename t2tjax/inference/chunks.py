@@ -115,14 +115,13 @@ class Work:
   def _missing(self) -> Iterator[tuple[int, list[inputs_lib.Line]]]:
     lines = self.inputs.lines()
     for number in itertools.count():
-      if self.is_own(number):
-        found = list(itertools.islice(lines, self.chunk_size))
-        if not found:
-          return
-        yield number, found
-        continue
-      if not any(True for _ in itertools.islice(lines, self.chunk_size)):
+      # All of a chunk that is not wanted as well, so that the next one begins
+      # where it does.
+      found = list(itertools.islice(lines, self.chunk_size))
+      if not found:
         return
+      if self.is_own(number):
+        yield number, found
 
   def _read(
     self,

@@ -57,7 +57,7 @@ class Job:
           "away or set OUTPUT_PATH to another file."
         )
       try:
-        self._chunks.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         _write(path, json.dumps(self._identity, indent=2) + "\n")
       except OSError as error:
         raise ValueError(
@@ -76,6 +76,8 @@ class Job:
         f"{', '.join(differences)} ({path} says which); remove "
         f"{self.directory} and the output, or set OUTPUT_PATH to another file."
       )
+    if self.summary is None:
+      self._chunks.mkdir(exist_ok=True)
 
   @property
   def summary(self) -> dict[str, int] | None:

@@ -62,7 +62,7 @@ class TextModel:
         `targets` may have.
       random_seed: of decoding functions that draw.
     """
-    check_mode(mode)
+    check_settings(mode, feature_lengths)
     self._model = model
     self._mode = mode
     self._batch_size = batch_size
@@ -194,8 +194,14 @@ class TextModel:
     return vocabularies[name].eos_id
 
 
-def check_mode(mode: str) -> None:
-  """Raises ValueError for a mode that there is not."""
+def check_settings(mode: str, feature_lengths: Mapping[str, int]) -> None:
+  """Raises ValueError for an unknown mode or lengths that are missing."""
+  given = dict(feature_lengths)
+  if min(given.get(name, 0) for name in ("inputs", "targets")) < 1:
+    raise ValueError(
+      f"infer.feature_lengths = {given!r} must give at least 1 for 'inputs' "
+      "and 'targets'; change TASK_FEATURE_LENGTHS."
+    )
   if mode not in MODES:
     raise ValueError(
       f"infer.mode = {mode!r} must be one of {', '.join(map(repr, MODES))}."
