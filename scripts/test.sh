@@ -11,4 +11,4 @@ ruff format --check .
 ruff check .
 codespell
 mypy
-pytest "$@"
+pytest -n auto --maxprocesses 8 "$@"

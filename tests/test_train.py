@@ -281,12 +281,19 @@ def test_the_command_trains_repeats_itself_from_its_config_and_resumes(
   record = json.loads((tmp_path / "run" / "run.json").read_text())
   assert record["starts"][0]["seeds"] == {"random_seed": 0}
 
-  # From the resolved config, elsewhere: the same numbers.
+  # From the resolved config, elsewhere: the same numbers, and no TensorFlow.
+  code = """
+import sys
+from t2tjax.config import cli
+from t2tjax.train import train
+cli.main(train)
+print(sorted({"tensorflow", "seqio"} & set(sys.modules)))
+"""
   again = subprocess.run(
     [
       sys.executable,
-      "-m",
-      "t2tjax.train",
+      "-c",
+      code,
       f"--gin_file={tmp_path}/run/config.gin",
       f"--gin.MODEL_DIR={tmp_path}/again",
     ],
@@ -296,6 +303,7 @@ def test_the_command_trains_repeats_itself_from_its_config_and_resumes(
     timeout=600,
   )
   assert again.returncode == 0, again.stderr
+  assert again.stdout.splitlines()[-1] == "[]"
   assert metric_records(tmp_path / "run") == metric_records(tmp_path / "again")
 
 
