@@ -1,9 +1,11 @@
 """How the C library keeps memory between steps, where the device is the CPU.
 
-Called by run functions. May import: nothing of t2tjax.
+Called by run functions before anything touches a device. May import: nothing
+of t2tjax.
 """
 
 import ctypes
+import importlib.util
 
 import jax
 
@@ -12,6 +14,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 
+_ACCELERATOR_PACKAGES = ("libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin")
+
 
 def keep_freed_memory() -> None:
   """Lets the process keep freed memory for the next step, on CPU.
@@ -19,15 +23,20 @@ def keep_freed_memory() -> None:
   By default glibc maps every large buffer anew and gives it back when it is
   freed: each train step then faults in, page by page, all that it allocates
   (2 million faults in 15 steps of the tiny model, a fifth of the time). Kept
-  memory is reused; the process holds its peak until it ends. Without effect
-  on other C libraries and where an accelerator holds the arrays.
+  memory is reused; the process holds its peak until it ends.
+
+  Works only before JAX has started its threads, each of which brings an arena
+  of its own that cannot keep large buffers; so it looks at what is installed,
+  not at the devices. Without effect on other C libraries and where an
+  accelerator may hold the arrays.
   """
-  if jax.default_backend() != "cpu":
+  if jax.config.jax_platforms != "cpu" and any(
+    importlib.util.find_spec(package) for package in _ACCELERATOR_PACKAGES
+  ):
     return
   mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
   if mallopt is None:
     return
   mallopt(_M_MMAP_MAX, 0)
   mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-  # Other arenas than the main one cannot grow beyond 64 MB.
   mallopt(_M_ARENA_MAX, 1)

@@ -70,8 +70,8 @@ def train(
   started = time.monotonic()
 
   # ---------------------------------------------- Processes, mesh, shapes
-  distributed.initialize()
   host_memory.keep_freed_memory()
+  distributed.initialize()
   trainer_lib.use_compilation_cache(compilation_cache_dir)
   batch_size = train_dataset_cfg.batch_size
   layout = partitioner.data_layout(batch_size)

@@ -1,6 +1,7 @@
 """Tokens/s and peak memory of one train step of the tiny encoder-decoder.
 
   python scripts/benchmarks/train_step.py [--steps=20] [--scan] [--dropout=0.1]
+      [--tied]
 
 Random tokens, fp32, batch 16 x (128 inputs, 32 targets), Adafactor. On Linux,
 glibc hands memory back to the system after every step unless told to keep it:
@@ -80,11 +81,17 @@ def main() -> None:
   parser.add_argument("--scan", action="store_true")
   parser.add_argument("--dropout", type=float, default=0.0)
   parser.add_argument("--remat", default="none")
+  parser.add_argument(
+    "--tied", action="store_true", help="logits from the embedding"
+  )
   args = parser.parse_args()
   host_memory.keep_freed_memory()
 
   config = make_config(
-    scan_layers=args.scan, dropout_rate=args.dropout, remat_policy=args.remat
+    scan_layers=args.scan,
+    dropout_rate=args.dropout,
+    remat_policy=args.remat,
+    logits_via_embedding=args.tied,
   )
   network = networks.EncoderDecoder(config)
   tokens = jnp.ones((1, 8), jnp.int32)
