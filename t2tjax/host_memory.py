@@ -30,7 +30,8 @@ def keep_freed_memory() -> None:
   not at the devices. Without effect on other C libraries and where an
   accelerator may hold the arrays.
   """
-  if jax.config.jax_platforms != "cpu" and any(
+  platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
+  if platforms != "cpu" and any(
     importlib.util.find_spec(package) for package in _ACCELERATOR_PACKAGES
   ):
     return

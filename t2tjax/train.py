@@ -144,16 +144,15 @@ def train(
       saves = last or stop or _due(done, save_period)
       if evaluates or saves:
         log.report(done)
-        with log.paused():
-          found = validation.run(done, state.params) if evaluates else None
-          if saves and save_period:
-            saver.save(
-              done,
-              state,
-              feed_state=batches.state(),
-              metadata=trainer_lib.run_metadata(model),
-              metrics=found,
-            )
+        found = validation.run(done, state.params) if evaluates else None
+        if saves and save_period:
+          saver.save(
+            done,
+            state,
+            feed_state=batches.state(),
+            metadata=trainer_lib.run_metadata(model),
+            metrics=found,
+          )
       if stop and not last:
         saver.close()
         log.close()

@@ -1,6 +1,6 @@
 """All that is measured of one checkpoint, and the file it is kept in.
 
-Called by `evaluate`. May import: layers 0 to 4 and this package.
+Called by `train` and `evaluate`. May import: layers 0 to 4 and this package.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,7 @@ Called by `train`. May import: layers 0 to 4, `trainer.progress`,
 `trainer.writers`, `trainer.window`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-import contextlib
+from collections.abc import Callable, Mapping
 import math
 import os
 import time
@@ -60,17 +59,17 @@ class RunLog:
     self._window.add(metrics)
 
   def wait_for(self, fetch: Callable[[], T]) -> T:
-    """Returns `fetch()` and counts its time as waiting for data."""
+    """Returns `fetch()` and counts its time as waiting for data.
+
+    What came since the last report, if no step has been added (compiling,
+    evaluating, saving), stays out of the throughput.
+    """
+    if not len(self._window):
+      self._window.restart_clock()
     start = time.perf_counter()
     result = fetch()
     self._window.data_wait_secs += time.perf_counter() - start
     return result
-
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
-    """Keeps what happens inside (evaluating, saving) out of the throughput."""
-    yield
-    self._window.restart_clock()
 
   def report(self, step: int) -> None:
     """Writes and shows the averages of the steps before `step`.

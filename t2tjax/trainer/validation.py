@@ -4,18 +4,14 @@ Called by `train` every `eval_period` steps and at the end. May import: layers 0
 to 4, `evaluation`, `trainer.run_log`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from t2tjax import data, evaluation
-from t2tjax.evaluation import scoring
+from t2tjax.evaluation import measuring, scoring
 from t2tjax.partitioning import Partitioner
 from t2tjax.trainer import run_log
 from t2tjax.typing import Params
-
-LossBatches = Mapping[str, Iterable[Mapping[str, np.ndarray]]]
 
 
 def open_eval_data(
@@ -26,7 +22,7 @@ def open_eval_data(
   *,
   eval_steps: int | None,
   prepared_dir: str | None,
-) -> tuple[LossBatches, Sequence[scoring.EvalTask]]:
+) -> tuple[measuring.LossBatches, Sequence[scoring.EvalTask]]:
   """Returns what `Validation` works on, preparing it when needed.
 
   Args:
@@ -37,7 +33,7 @@ def open_eval_data(
     eval_steps: batches of teacher-forced evaluation per task; None for all.
     prepared_dir: where token records are kept.
   """
-  loss_batches: LossBatches = {}
+  loss_batches: measuring.LossBatches = {}
   decode_tasks: Sequence[scoring.EvalTask] = ()
   if loss_config is not None:
     loss_batches = data.eval_batches(
@@ -71,7 +67,7 @@ class Validation:
     evaluator: evaluation.Evaluator,
     log: run_log.RunLog,
     *,
-    loss_batches: LossBatches,
+    loss_batches: measuring.LossBatches,
     decode_tasks: Sequence[scoring.EvalTask],
   ):
     """Checks the tasks, so that a run does not fail at its first evaluation.
@@ -88,7 +84,7 @@ class Validation:
     self._decode_tasks = decode_tasks
     self._log = log
     self.found: dict[str, float] = {}
-    self.results: list[evaluation.EvalResult] = []
+    self.results: Sequence[evaluation.EvalResult] = ()
     self.last_step: int | None = None
 
   def run(self, step: int, params: Params) -> dict[str, float]:
@@ -102,18 +98,15 @@ class Validation:
       `<task>/<metric>` -> value; teacher-forced metrics are `<task>/loss`,
       `<task>/token_accuracy` and so on.
     """
-    found: dict[str, dict[str, float]] = {}
-    for task, batches in self._loss_batches.items():
-      metrics = self._evaluator.teacher_forced(params, batches)
-      # A task's own metric may be called accuracy as well.
-      metrics["token_accuracy"] = metrics.pop("accuracy")
-      found[task] = metrics
-    self.results = self._evaluator.evaluate(
-      params, self._decode_tasks, step=step
+    measured = measuring.measure(
+      self._evaluator,
+      params,
+      self._loss_batches,
+      self._decode_tasks,
+      step=step,
     )
-    for result in self.results:
-      found.setdefault(result.task, {}).update(result.metrics)
-    for task, metrics in found.items():
+    self.results = measured.results
+    for task, metrics in measured.by_task.items():
       self._log.writer.write(f"eval/{task}", step, metrics)
       shown = "  ".join(
         f"{name} {value:.3f}"
@@ -123,11 +116,7 @@ class Validation:
       self._log.note(f"eval at step {step}  {task}: {shown}")
     self._log.writer.flush()
     self.last_step = step
-    self.found = {
-      f"{task}/{name}": value
-      for task, metrics in found.items()
-      for name, value in metrics.items()
-    }
+    self.found = measured.flat
     return self.found
 
   def _shown_metrics(self, task: str) -> set[str]:

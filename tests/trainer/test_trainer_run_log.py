@@ -95,14 +95,20 @@ def test_time_spent_in_an_evaluation_does_not_count_as_training(
   now = [0.0]
   monkeypatch.setattr(window.time, "perf_counter", lambda: now[0])
   log = make_log(tmp_path)
-  with log.paused():
-    now[0] += 100.0
+  now[0] += 100.0  # Compiling.
+  log.wait_for(lambda: None)
   log.add(step_metrics(1.0))
   now[0] += 2.0
   log.report(1)
+  now[0] += 100.0  # Evaluating.
+  log.wait_for(lambda: None)
+  log.add(step_metrics(1.0))
+  now[0] += 5.0
+  log.report(2)
   log.close()
-  (record,) = writers.read_metrics(tmp_path)
-  assert record["tokens_per_second"] == pytest.approx(10 / 2.0)
+  first, second = writers.read_metrics(tmp_path)
+  assert first["tokens_per_second"] == pytest.approx(10 / 2.0)
+  assert second["tokens_per_second"] == pytest.approx(10 / 5.0)
 
 
 def test_a_resumed_run_replaces_the_steps_that_it_repeats(tmp_path):
