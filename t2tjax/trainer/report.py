@@ -12,8 +12,6 @@ from t2tjax import evaluation
 from t2tjax.evaluation import tables
 from t2tjax.trainer import writers
 
-_MAX_PANELS = 8
-
 
 def learning_curves(model_dir: str | os.PathLike) -> pathlib.Path:
   """Draws loss, throughput and every evaluation metric over the steps.
@@ -56,41 +54,46 @@ def learning_curves(model_dir: str | os.PathLike) -> pathlib.Path:
 
 
 def _panels(records: Sequence[Mapping]) -> dict[str, dict[str, list]]:
-  """Groups records into panel title -> curve label -> (step, value)."""
-  panels: dict[str, dict[str, list]] = {"loss": {}}
+  """Groups records into panel title -> curve label -> (step, value).
 
-  def add(panel: str, label: str, record: Mapping, key: str) -> None:
-    if record.get(key) is not None:
+  The losses of all tasks share a panel, the metrics of a task have their own.
+  """
+  panels: dict[str, dict[str, list]] = {"loss": {}, "tokens per second": {}}
+
+  def add(panel: str, label: str, step: int, value: float | None) -> None:
+    if value is not None:
       curves = panels.setdefault(panel, {})
-      curves.setdefault(label, []).append((record["step"], record[key]))
+      curves.setdefault(label, []).append((step, value))
 
   for record in records:
-    run = record["run"]
-    if run == "train":
-      add("loss", "train", record, "loss")
-      add("tokens per second", "train", record, "tokens_per_second")
+    step = record["step"]
+    if record["run"] == "train":
+      add("loss", "train", step, record["loss"])
+      add("tokens per second", "train", step, record["tokens_per_second"])
       continue
-    task = run.removeprefix("eval/")
-    for key in record:
-      if key == "loss":
-        add("loss", task, record, key)
-      elif key not in ("run", "step", "time"):
-        add(key, task, record, key)
-  # Token accuracy and NLL repeat what the loss says; the Tasks' own metrics
-  # come first.
-  ranked = sorted(
-    panels, key=lambda name: (name != "loss", name in _SECONDARY_PANELS)
-  )
-  return {name: panels[name] for name in ranked[:_MAX_PANELS] if panels[name]}
+    task = record["run"].removeprefix("eval/")
+    add("loss", task, step, record.get("loss"))
+    for name, value in record.items():
+      if name not in _NOT_DRAWN and "/" not in name:
+        add(task, name, step, value)
+  return {title: curves for title, curves in panels.items() if curves}
 
 
-_SECONDARY_PANELS = frozenset(
+# Bookkeeping, the loss, and teacher-forced numbers that it stands for.
+_NOT_DRAWN = frozenset(
   {
+    "run",
+    "step",
+    "time",
+    "loss",
     "nll",
+    "perplexity",
     "z_loss",
     "token_accuracy",
     "packing_efficiency",
-    "tokens_per_second",
+    "target_tokens",
+    "input_tokens",
+    "sequences",
   }
 )
 
