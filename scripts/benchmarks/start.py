@@ -1,6 +1,6 @@
 """Seconds from process start to the first completed optimizer step.
 
-  python scripts/benchmarks/start.py [--runs=3] [--gin_file=recipes/quickstart.gin]
+  python scripts/benchmarks/start.py [--runs=3] [--gin_file=FILE]
 
 The first run of all prepares data and compiles; the later ones find both.
 """
