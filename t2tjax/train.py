@@ -155,6 +155,7 @@ def train(
           )
       if stop and not last:
         saver.close()
+        log.note(f"Stopped at step {done}; the same command goes on from it.")
         log.close()
         raise trainer_lib.Preempted(done)
 

@@ -307,6 +307,31 @@ print(sorted({"tensorflow", "seqio"} & set(sys.modules)))
   assert metric_records(tmp_path / "run") == metric_records(tmp_path / "again")
 
 
+@pytest.mark.fault
+def test_sigterm_saves_between_two_steps_and_exits_with_its_own_code(
+  tmp_path, prepared_dir
+):
+  command = [*_COMMAND, f"--gin.MODEL_DIR={tmp_path}/run"]
+  command.append("--gin.TRAIN_STEPS=100000")
+  process = subprocess.Popen(
+    command,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env={**os.environ, "T2TJAX_PREPARED_DIR": prepared_dir},
+    cwd="/",
+  )
+  for line in process.stdout:
+    if line.startswith("step "):
+      process.terminate()
+      break
+  rest = process.stdout.read()
+  assert process.wait(timeout=60) == trainer.EXIT_CODE_PREEMPTED, rest
+  (step,) = checkpoint.Checkpointer(tmp_path / "run").all_steps()
+  assert 0 < step < 100_000
+  assert f"Stopped at step {step}; the same command goes on" in rest
+
+
 def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path, prepared_dir):
   shown = run_command(
     f"--gin.MODEL_DIR={tmp_path}/run",
