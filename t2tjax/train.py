@@ -93,6 +93,7 @@ def train(
   feed = data.train_feed(
     train_dataset_cfg, model.feature_layout, layout, prepared_dir=prepared_dir
   )
+  trainer_lib.check_task_vocabularies(feed, model)
   loss_batches, decode_tasks = trainer_lib.open_eval_data(
     train_eval_dataset_cfg, infer_eval_dataset_cfg, model, partitioner,
     eval_steps=eval_steps, prepared_dir=prepared_dir,
@@ -129,8 +130,7 @@ def train(
       decode_tasks=decode_tasks,
     )
 
-    # -------------------------------------------- Loop
-    # The order of operations decides what a resumed run sees: do not change it.
+    # ---- Loop. What a resumed run sees depends on this order: do not change it.
     for step in range(first_step, total_steps):
       batch = log.wait_for(batches.__next__)
       state, metrics = train_step(state, batch)

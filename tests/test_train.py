@@ -194,13 +194,58 @@ def test_fine_tuning_starts_from_the_parameters_at_step_zero(
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused_before_training(
+  tmp_path, prepared_dir, monkeypatch
+):
+  other = {"vocabularies": {"output_vocabulary": "sentencepiece:other:0"}}
+  with monkeypatch.context() as patch:
+    patch.setattr(trainer, "run_metadata", lambda model: other)
+    run(tmp_path, prepared_dir, total_steps=1)
+  with pytest.raises(ValueError, match="vocabularies.output_vocabulary"):
+    run(tmp_path, prepared_dir, total_steps=2)
+
+
+def test_a_task_of_another_vocabulary_is_refused_before_training(
   tmp_path, prepared_dir
 ):
-  run(tmp_path, prepared_dir, total_steps=1)
   model = make_model()
-  model.output_vocabulary = dataclasses.replace(VOCABULARY, extra_ids=50)
-  with pytest.raises(ValueError, match="vocabularies.output_vocabulary"):
-    run(tmp_path, prepared_dir, total_steps=2, model=model)
+  model.input_vocabulary = dataclasses.replace(VOCABULARY, extra_ids=50)
+  with pytest.raises(ValueError, match="The data has inputs of the vocabul"):
+    run(tmp_path, prepared_dir, total_steps=1, model=model)
+
+
+@pytest.mark.parametrize("prefix_lm", [False, True])
+def test_a_decoder_only_model_trains_and_is_evaluated(
+  prefix_lm, tmp_path, prepared_dir
+):
+  model = models.DecoderOnlyModel(
+    module=networks.DecoderOnly(
+      networks.DecoderOnlyConfig(
+        vocab_size=4096,
+        emb_dim=32,
+        num_heads=2,
+        head_dim=16,
+        mlp_dim=64,
+        num_layers=2,
+        logits_via_embedding=True,
+      )
+    ),
+    vocabulary=VOCABULARY,
+    optimizer_def=optim.RMSScaledAdamW(),
+    inputs_bidirectional_attention=prefix_lm,
+  )
+  found = run(
+    tmp_path,
+    prepared_dir,
+    total_steps=12,
+    model=model,
+    infer_eval_dataset_cfg=dataset(split="validation", pack=False),
+    evaluator_cls=lambda *args, **kwargs: evaluation.Evaluator(
+      *args, num_examples=8, **kwargs
+    ),
+  )
+  assert "elements_qa/exact_match" in found
+  losses = [r["loss"] for r in metric_records(tmp_path) if r["run"] == "train"]
+  assert losses[-1] < losses[0] - 0.5
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(

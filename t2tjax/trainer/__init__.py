@@ -14,6 +14,7 @@ from t2tjax.trainer.run_directory import prepare_run_directory
 from t2tjax.trainer.run_log import DivergedError, RunLog
 from t2tjax.trainer.start import (
   abstract_state,
+  check_task_vocabularies,
   initial_state,
   run_metadata,
   use_compilation_cache,
@@ -32,6 +33,7 @@ __all__ = [
   "Trainer",
   "Validation",
   "abstract_state",
+  "check_task_vocabularies",
   "finish",
   "initial_state",
   "open_eval_data",

@@ -148,6 +148,27 @@ def initial_state(
   return Start(state, f"parameters of {restore.path}, a new optimizer state")
 
 
+def check_task_vocabularies(feed: data.Feed, model: Any) -> None:
+  """Raises ValueError if a dataset was tokenised with another vocabulary.
+
+  Args:
+    feed: reports the fingerprint of each feature's vocabulary.
+    model: has `input_vocabulary` and `output_vocabulary`.
+  """
+  expected = {
+    "inputs": model.input_vocabulary.fingerprint,
+    "targets": model.output_vocabulary.fingerprint,
+  }
+  for feature, found in feed.report["vocabularies"].items():
+    if found != expected.get(feature, found):
+      raise ValueError(
+        f"The data has {feature} of the vocabulary {found}, the model reads "
+        f"{expected[feature]} (kind:hash of the file:extra ids). Set "
+        "VOCABULARY_FILE and SentencePieceVocabulary.extra_ids to the task's, "
+        "or choose a task with the model's."
+      )
+
+
 def check_vocabularies(
   stored: Mapping[str, Any], model: Any, path: str | os.PathLike
 ) -> None:
