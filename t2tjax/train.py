@@ -130,7 +130,7 @@ def train(
       decode_tasks=decode_tasks,
     )
 
-    # ---- Loop. What a resumed run sees depends on this order: do not change it.
+    # ---------- Loop, in the one order in which a resumed run is the same
     for step in range(first_step, total_steps):
       batch = log.wait_for(batches.__next__)
       state, metrics = train_step(state, batch)
