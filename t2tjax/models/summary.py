@@ -7,20 +7,6 @@ May import: nothing of t2tjax.
 from collections.abc import Mapping
 import math
 
-# What `loss_fn` and `eval_fn` return: scalars that add up over batches.
-SUM_NAMES = (
-  "loss_sum",
-  "nll_sum",
-  "z_loss_sum",
-  "correct_sum",
-  "weight_sum",
-  "target_tokens",
-  "input_tokens",
-  "target_slots",
-  "input_slots",
-  "sequences",
-)
-
 # The additive sums of a batch, as `loss_fn` and `eval_fn` return them.
 SUM_NAMES = (
   "loss_sum",
