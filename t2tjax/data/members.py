@@ -188,21 +188,15 @@ class ObjectiveMember(Member):
     self._chunk = objective.chunk_length(
       limits.get("inputs", _UNBOUNDED), limits["targets"]
     )
-    spans = objective.num_sentinels(self._chunk)
-    if spans > vocabulary.extra_ids:
-      raise ValueError(
-        f"chunks of {self._chunk} tokens need {spans} sentinels, and the "
-        f"vocabulary of {manifest.task!r} has extra_ids="
-        f"{vocabulary.extra_ids}; raise extra_ids or lower "
-        "DatasetConfig.task_feature_lengths"
-      )
+    self._sentinels = vocabulary.sentinels(
+      objective.num_sentinels(self._chunk), f"chunks of {self._chunk} tokens"
+    )
     bad = [t for t in objective.mode_tokens() if t >= vocabulary.vocab_size]
     if bad:
       raise ValueError(
         f"mode tokens {bad} are outside the vocabulary of "
         f"{vocabulary.vocab_size}; change the objective's mode_token"
       )
-    self._sentinels = [vocabulary.sentinel(i) for i in range(spans)]
     self._total = task_records.num_tokens("targets")
     whole, rest = divmod(self._total, self._chunk)
     # One token cannot be corrupted.

@@ -3,7 +3,7 @@
 An objective turns a chunk of plain tokens into (inputs, targets). The lengths
 of both follow from the chunk's length and the key alone, so that feeds can pack
 without reading tokens. Used by prepared feeds and, wrapped, as a seqio
-preprocessor. May import: data.counter_random.
+preprocessor. May import: data.{counter_random,vocabularies}.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from t2tjax.data import counter_random
+from t2tjax.data import counter_random, vocabularies
 
 
 class Objective:
@@ -354,15 +354,10 @@ class SeqioObjective:
     chunk = self.objective.chunk_length(
       inputs_length, sequence_length["targets"]
     )
-    vocabulary = output_features["targets"].vocabulary
-    spans = self.objective.num_sentinels(chunk)
-    if spans > vocabulary.extra_ids:
-      raise ValueError(
-        f"chunks of {chunk} tokens need {spans} sentinels, the vocabulary has "
-        f"extra_ids={vocabulary.extra_ids}; raise it or lower "
-        "DatasetConfig.task_feature_lengths"
-      )
-    sentinels = [vocabulary.vocab_size - 1 - i for i in range(spans)]
+    vocabulary = vocabularies.from_seqio(output_features["targets"].vocabulary)
+    sentinels = vocabulary.sentinels(
+      self.objective.num_sentinels(chunk), f"chunks of {chunk} tokens"
+    )
 
     def corrupt(tokens, seed):
       index = int(seed[0]) * 2**31 + int(seed[1])

@@ -12,6 +12,10 @@ import shutil
 import fsspec
 
 PREPARED_DIR_VARIABLE = "T2TJAX_PREPARED_DIR"
+# T5's public vocabularies (and checkpoints) lie in this bucket; the variable
+# names a local folder with the files of it that are used.
+T5_DATA = "gs://t5-data/"
+T5_DATA_VARIABLE = "T2TJAX_T5_DATA"
 
 
 def _shipped_tasks_dir() -> pathlib.Path | None:
@@ -30,9 +34,12 @@ def resolve(path: str | os.PathLike) -> str:
   """Returns an existing file for `path`, or `path` itself.
 
   Relative paths are looked up in the working directory, then among the files
-  shipped with the tasks, so that `bundle/x.model` works from everywhere.
+  shipped with the tasks, so that `bundle/x.model` works from everywhere;
+  `gs://t5-data/x` is looked up below the folder that T2TJAX_T5_DATA names.
   """
   text = os.fspath(path)
+  if text.startswith(T5_DATA) and (local := os.environ.get(T5_DATA_VARIABLE)):
+    return os.path.join(local, text.removeprefix(T5_DATA))
   if "://" in text or os.path.isabs(text) or os.path.exists(text):
     return text
   shipped = _shipped_tasks_dir()
@@ -64,7 +71,7 @@ def require(path: str | os.PathLike, setting: str) -> str:
     raise ValueError(
       f"{os.fspath(path)!r} does not exist (looked in {os.getcwd()!r} and "
       f"among the shipped task files {str(_shipped_tasks_dir())!r}); "
-      f"change {setting}"
+      f"change {setting}{_local_t5_data_hint(path)}"
     )
   return found
 
@@ -85,10 +92,19 @@ def _local_copy(url: str, setting: str) -> str:
       os.remove(partial)
     raise ValueError(
       f"{url!r} could not be read ({type(error).__name__}: {error}); change "
-      f"{setting}, for example to a local copy"
+      f"{setting}, for example to a local copy{_local_t5_data_hint(url)}"
     ) from error
   os.replace(partial, target)
   return target
+
+
+def _local_t5_data_hint(path: str | os.PathLike) -> str:
+  if not os.fspath(path).startswith(T5_DATA):
+    return ""
+  return (
+    f", or the variable {T5_DATA_VARIABLE} to a folder that holds "
+    f"{os.fspath(path).removeprefix(T5_DATA)}"
+  )
 
 
 def _cache_dir() -> str:

@@ -20,8 +20,7 @@ _LOAD_LOCK = threading.Lock()
 class Vocabulary:
   """What models, data and evaluation ask of a vocabulary.
 
-  Ids: 0 pads. `vocab_size` counts the extra ids (sentinels), which are the last
-  ones; `sentinel(0)` is the very last id, `sentinel(1)` the one before.
+  Ids: 0 pads. `vocab_size` counts the sentinels, which are the last ids.
   """
 
   pad_id: int = 0
@@ -52,14 +51,23 @@ class Vocabulary:
     """Returns a JSON description from which `from_spec` builds it again."""
     raise NotImplementedError
 
-  def sentinel(self, number: int) -> int:
-    """Returns the id that stands for the masked span `number`."""
-    if not 0 <= number < self.extra_ids:
+  @property
+  def num_sentinels(self) -> int:
+    """How many of the last ids may stand for masked spans."""
+    return self.extra_ids
+
+  def sentinels(self, number: int, what: str) -> list[int]:
+    """Returns the ids that stand for the first `number` masked spans of `what`.
+
+    Descending: the first is the last id of the vocabulary.
+    """
+    if number > self.num_sentinels:
       raise ValueError(
-        f"sentinel {number} of a vocabulary with extra_ids="
-        f"{self.extra_ids}; raise extra_ids of the vocabulary"
+        f"{what} need {number} sentinels, and the vocabulary "
+        f"{self.fingerprint!r} has {self.num_sentinels}; raise extra_ids of "
+        "the vocabulary or lower DatasetConfig.task_feature_lengths"
       )
-    return self.vocab_size - 1 - number
+    return [self.vocab_size - 1 - i for i in range(number)]
 
   def _known_ids(self, ids: Iterable[int], size: int) -> list[int]:
     """Cuts after the first EOS and maps ids beyond the vocabulary to UNK."""
@@ -70,23 +78,31 @@ class Vocabulary:
 
 
 @functools.lru_cache(maxsize=8)
-def _load_processor(path: str, extra_ids: int) -> Any:
-  """Loads a SentencePiece model with sentinel pieces appended."""
-  import sentencepiece
+def _load_model(path: str, extra_ids: int) -> Any:
+  """Loads a SentencePiece model proto with sentinel pieces appended."""
   from sentencepiece import sentencepiece_model_pb2
 
   # protobuf makes its classes at run time, unseen by type checkers.
   proto: Any = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
+  with open(path, "rb") as file:
+    model = proto.FromString(file.read())
+  # Descending numbers: <extra_id_0> is the last id of the vocabulary.
+  for number in range(extra_ids - 1, -1, -1):
+    model.pieces.add(
+      piece=f"\u2581<extra_id_{number}>",
+      score=0.0,
+      type=proto.SentencePiece.USER_DEFINED,
+    )
+  return model
+
+
+@functools.lru_cache(maxsize=8)
+def _load_processor(path: str, extra_ids: int) -> Any:
+  """Loads a SentencePiece processor with sentinel pieces appended."""
+  import sentencepiece
+
   with _LOAD_LOCK:
-    with open(path, "rb") as file:
-      model = proto.FromString(file.read())
-    # Descending numbers: <extra_id_0> is the last id of the vocabulary.
-    for number in range(extra_ids - 1, -1, -1):
-      model.pieces.add(
-        piece=f"\u2581<extra_id_{number}>",
-        score=0.0,
-        type=proto.SentencePiece.USER_DEFINED,
-      )
+    model = _load_model(path, extra_ids)
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(model.SerializeToString())
   return processor
@@ -96,6 +112,16 @@ def _load_processor(path: str, extra_ids: int) -> Any:
 def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _pieces_sha256(path: str, extra_ids: int) -> str:
+  model = _load_model(path, extra_ids)
+  digest = hashlib.sha256(model.normalizer_spec.SerializeToString())
+  digest.update(f"{model.trainer_spec.model_type}".encode())
+  for piece in model.pieces:
+    digest.update(piece.SerializeToString())
+  return digest.hexdigest()
 
 
 def file_sha256(path: str) -> str:
@@ -149,9 +175,26 @@ class SentencePieceVocabulary(Vocabulary):
     return self.processor.DecodeIds(self._known_ids(ids, self.vocab_size))
 
   @property
+  def num_sentinels(self) -> int:
+    """Counts sentinels of the file as well, which T5's public files have."""
+    processor, last = self.processor, self.vocab_size - 1
+    number = 0
+    while number <= last:
+      piece = processor.IdToPiece(last - number)
+      if piece.removeprefix("\u2581") != f"<extra_id_{number}>":
+        break
+      number += 1
+    return number
+
+  @property
   def fingerprint(self) -> str:
-    """Hash of the model file and the number of sentinels."""
-    return f"sentencepiece:{file_sha256(self.path)[:24]}:{self.extra_ids}"
+    """Hash of pieces and normalization, wherever the sentinels come from."""
+    return f"sentencepiece:{_pieces_sha256(self.path, self.extra_ids)[:24]}"
+
+  def save(self, path: str) -> None:
+    """Writes a model file that holds the sentinels, as T5's public files do."""
+    with open(path, "wb") as file:
+      file.write(self.processor.serialized_model_proto())
 
   def to_seqio(self) -> Any:
     """Returns seqio's vocabulary over the same file."""
@@ -171,7 +214,11 @@ class SentencePieceVocabulary(Vocabulary):
 
 @dataclasses.dataclass(frozen=True)
 class ByteVocabulary(Vocabulary):
-  """UTF-8 bytes shifted by the three ids for padding, EOS and unknown."""
+  """UTF-8 bytes shifted by the three ids for padding, EOS and unknown.
+
+  Without extra ids, the last byte ids serve as sentinels, as ByT5 was trained
+  (https://arxiv.org/abs/2105.13626, section 3.1).
+  """
 
   extra_ids: int = 0
   eos_id = 1
@@ -190,6 +237,11 @@ class ByteVocabulary(Vocabulary):
     """Returns the text; special ids and broken characters are left out."""
     known = self._known_ids(ids, 3 + 256)
     return bytes(i - 3 for i in known if i >= 3).decode("utf-8", "ignore")
+
+  @property
+  def num_sentinels(self) -> int:
+    """The extra ids, or the hundred last byte ids."""
+    return self.extra_ids or 100
 
   @property
   def fingerprint(self) -> str:

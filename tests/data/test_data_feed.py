@@ -201,7 +201,7 @@ def test_an_objective_without_sentinels_names_extra_ids(jsonl, tmp_path):
       jsonl(50),
       tmp_path,
       objective=data.SpanCorruption(),
-      vocabulary=data.ByteVocabulary(),
+      vocabulary=data.SentencePieceVocabulary("bundle/en_es_4k.model"),
     )
 
 

@@ -59,10 +59,45 @@ def test_conversion_to_and_from_seqio_keeps_the_fingerprint():
 
 def test_sentinels_descend_from_the_last_id():
   vocabulary = vocabularies.SentencePieceVocabulary(MODEL, 100)
-  assert vocabulary.sentinel(0) == vocabulary.vocab_size - 1
-  assert vocabulary.decode([vocabulary.sentinel(3)]) == "<extra_id_3>"
-  with pytest.raises(ValueError, match="extra_ids"):
-    vocabulary.sentinel(100)
+  last = vocabulary.vocab_size - 1
+  assert vocabulary.sentinels(2, "chunks") == [last, last - 1]
+  assert vocabulary.decode(vocabulary.sentinels(4, "x")[-1:]) == "<extra_id_3>"
+  with pytest.raises(ValueError, match="chunks need 101 .* has 100.*extra_ids"):
+    vocabulary.sentinels(101, "chunks")
+
+
+def test_sentinels_in_the_file_are_those_of_extra_ids(tmp_path):
+  path = str(tmp_path / "100extra.model")
+  added = vocabularies.SentencePieceVocabulary(MODEL, 100)
+  added.save(path)
+  inside = vocabularies.SentencePieceVocabulary(path)
+  assert inside.extra_ids == 0 and inside.vocab_size == added.vocab_size
+  assert inside.sentinels(100, "chunks") == added.sentinels(100, "chunks")
+  assert inside.fingerprint == added.fingerprint
+  bare = vocabularies.SentencePieceVocabulary(MODEL)
+  assert bare.num_sentinels == 0 and bare.fingerprint != added.fingerprint
+
+
+def test_bytes_without_extra_ids_mask_with_the_last_byte_ids():
+  # https://huggingface.co/docs/transformers/model_doc/byt5 masks with 258, 257.
+  assert vocabularies.ByteVocabulary().sentinels(2, "chunks") == [258, 257]
+  assert vocabularies.ByteVocabulary(125).sentinels(2, "chunks") == [383, 382]
+
+
+def test_files_of_the_t5_bucket_are_read_from_a_local_folder(
+  tmp_path, monkeypatch
+):
+  url = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
+  monkeypatch.setenv("T2TJAX_T5_DATA", str(tmp_path))
+  vocabulary = vocabularies.SentencePieceVocabulary(url)
+  with pytest.raises(ValueError, match="T2TJAX_T5_DATA to a folder"):
+    _ = vocabulary.vocab_size
+  folder = tmp_path / "vocabs" / "cc_all.32000.100extra"
+  folder.mkdir(parents=True)
+  local = vocabularies.SentencePieceVocabulary(MODEL, 100)
+  local.save(str(folder / "sentencepiece.model"))
+  assert vocabulary.encode("abc") == local.encode("abc")
+  assert vocabulary.to_seqio().vocab_size == local.vocab_size
 
 
 def test_a_missing_model_file_names_the_setting():
