@@ -89,7 +89,11 @@ def normalize_answer(text: str) -> str:
 
   Lower case, no ASCII punctuation, no articles, single spaces.
   """
-  text = text.lower().translate(_PUNCTUATION)
+  return without_articles(text.lower().translate(_PUNCTUATION))
+
+
+def without_articles(text: str) -> str:
+  """Returns lower-case English without articles, with single spaces."""
   return " ".join(_ARTICLES.sub(" ", text).split())
 
 
@@ -99,10 +103,15 @@ def token_f1(target: str, prediction: str) -> float:
   given = normalize_answer(prediction).split()
   if not expected or not given:
     return float(expected == given)
+  return words_f1(expected, given)
+
+
+def words_f1(expected: Sequence[str], given: Sequence[str]) -> float:
+  """Returns the F1 of two bags of words; 0 where one of them is empty."""
   common = sum(
     (collections.Counter(expected) & collections.Counter(given)).values()
   )
-  return 2 * common / (len(expected) + len(given))
+  return 2 * common / max(1, len(expected) + len(given))
 
 
 def squad(targets, predictions) -> dict[str, float]:
@@ -129,12 +138,14 @@ def _streams(targets: Sequence[References]) -> Any:
   ]
 
 
-def bleu(targets, predictions) -> dict[str, float]:
-  """Corpus BLEU of sacrebleu with its defaults (13a, exponential smoothing)."""
+def bleu(targets, predictions, tokenize: str = "13a") -> dict[str, float]:
+  """Corpus BLEU of sacrebleu with its defaults (exponential smoothing)."""
   import sacrebleu
 
   _check(targets, predictions)
-  score = sacrebleu.corpus_bleu(list(predictions), _streams(targets))
+  score = sacrebleu.corpus_bleu(
+    list(predictions), _streams(targets), tokenize=tokenize
+  )
   return {"bleu": score.score}
 
 
@@ -147,13 +158,17 @@ def chrf(targets, predictions) -> dict[str, float]:
   return {"chrf": score.score}
 
 
-def rouge(targets, predictions) -> dict[str, float]:
-  """Mean ROUGE F-scores of rouge-score, stemmed, best reference each."""
+def rouge(
+  targets,
+  predictions,
+  kinds: Sequence[str] = ("rouge1", "rouge2", "rougeL", "rougeLsum"),
+  use_stemmer: bool = True,
+) -> dict[str, float]:
+  """Mean ROUGE F-scores of rouge-score, best reference each."""
   from rouge_score import rouge_scorer
 
   _check(targets, predictions)
-  kinds = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
-  scorer = rouge_scorer.RougeScorer(kinds, use_stemmer=True)
+  scorer = rouge_scorer.RougeScorer(list(kinds), use_stemmer=use_stemmer)
   sums: dict[str, float] = collections.defaultdict(float)
   for target, prediction in zip(targets, predictions, strict=True):
     scores = [scorer.score(r, prediction) for r in _references(target)]
