@@ -12,6 +12,7 @@ from t2tjax.checkpoint.config import (
   SaveCheckpointConfig,
 )
 from t2tjax.checkpoint.directory import candidates
+from t2tjax.checkpoint.formats import Source, check_config, open_source
 from t2tjax.checkpoint.integrity import (
   DamagedCheckpointError,
   find_damage,
@@ -30,10 +31,13 @@ __all__ = [
   "DamagedCheckpointError",
   "RestoreCheckpointConfig",
   "SaveCheckpointConfig",
+  "Source",
   "candidates",
+  "check_config",
   "check_metadata",
   "find_damage",
   "identity",
+  "open_source",
   "read_metadata",
   "read_record",
   "restore_params",

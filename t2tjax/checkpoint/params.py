@@ -12,9 +12,10 @@ from absl import logging
 from etils import epath
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from t2tjax import trees
-from t2tjax.checkpoint import arrays, checkpointer
+from t2tjax.checkpoint import arrays, checkpointer, formats
 from t2tjax.checkpoint import directory as directory_lib
 from t2tjax.checkpoint import metadata as metadata_lib
 from t2tjax.checkpoint.config import check_dtype
@@ -87,8 +88,8 @@ def read_metadata(
   So that another vocabulary is refused before anything costs time.
 
   Args:
-    path: see `restore_params`.
-    mode: likewise.
+    path: a checkpoint of ours or, with mode 'latest', a run directory.
+    mode: see `RestoreCheckpointConfig`.
   """
   newest = _candidates(path, mode)[0]
   return metadata_lib.read_record(newest)["metadata"]
@@ -105,10 +106,40 @@ def restore_state(
     mode: see `restore_params`.
 
   Returns:
-    The state, the feed state of this process and the metadata.
+    The state, the feed state of this process and the metadata; None and
+    nothing if another framework wrote it.
+
+  Raises:
+    ValueError: if it does not fit, or has no optimizer state to be read.
   """
+  source = formats.open_source(path)
+  if source is not None:
+    return _foreign_state(source, abstract_state), None, {}
   directory = _first_whole(path, mode)
   return checkpointer.read_checkpoint(directory, abstract_state)
+
+
+def _foreign_state(source: formats.Source, abstract_state: PyTree) -> PyTree:
+  """Reads `TrainState`'s step, params and opt_state, leaf by leaf."""
+  slots = source.opt_state_source
+  if slots is None:
+    raise ValueError(
+      f"{source.path} ({source.description}) has no optimizer state that can"
+      " be read; set RestoreCheckpointConfig.params_only = True."
+    )
+
+  def read(part: formats.Source, abstract: PyTree) -> PyTree:
+    wanted = dict(trees.named_leaves(abstract))
+    leaves = formats.restore_named(
+      part, wanted, {name: name for name in wanted}
+    )
+    return trees.map_named(lambda name, _: leaves[name], abstract)
+
+  return abstract_state.replace(
+    step=jax.device_put(np.int32(source.step), abstract_state.step.sharding),
+    params=read(source, abstract_state.params),
+    opt_state=read(slots, abstract_state.opt_state),
+  )
 
 
 def restore_params(
@@ -124,7 +155,8 @@ def restore_params(
   """Restores the parameters of a checkpoint, and nothing else of it.
 
   Args:
-    path: a checkpoint directory or, with mode 'latest', a run directory.
+    path: a checkpoint directory or, with mode 'latest', a run directory; or
+      a checkpoint of another framework, see `formats.open_source`.
     abstract_params: `jax.ShapeDtypeStruct`s with the wanted shardings.
     mode: see `RestoreCheckpointConfig`, as for the next three.
     dtype: dtype of floating-point parameters; None takes that of
@@ -141,19 +173,26 @@ def restore_params(
     ValueError: if there is no such checkpoint, or it does not fit.
     DamagedCheckpointError: if its files were altered.
   """
-  directory = _first_whole(path, mode)
+  source = formats.open_source(path)
+  directory = _first_whole(path, mode) if source is None else source.path
   to_dtype = check_dtype(dtype, "RestoreCheckpointConfig.dtype")
   abstract_params = jax.tree.map(
     lambda leaf: _with_dtype(leaf, to_dtype), abstract_params
   )
   wanted = dict(trees.named_leaves(abstract_params))
-  sources = apply_assignment_map(list(wanted), assignment_map)
-  restored = arrays.restore_named(
-    directory,
-    wanted,
-    {n: _PREFIX + source for n, source in sources.items() if source},
-    strict=strict,
-  )
+  names = apply_assignment_map(list(wanted), assignment_map)
+  if source is None:
+    restored = arrays.restore_named(
+      directory,
+      wanted,
+      {n: _PREFIX + stored for n, stored in names.items() if stored},
+      strict=strict,
+    )
+  else:
+    stored_names = {n: stored for n, stored in names.items() if stored}
+    restored = formats.restore_named(
+      source, wanted, stored_names, strict=strict
+    )
   left = [name for name in wanted if name not in restored]
   logging.info(
     "Restored %d of %d parameters of %s, without its optimizer state.%s",

@@ -42,11 +42,15 @@ def checkpoints(
   Refuses a checkpoint of another vocabulary before anything costs time.
 
   Args:
-    restore: names a checkpoint or a run directory.
+    restore: names a checkpoint, a run directory, or a checkpoint of another
+      framework.
     model: has the vocabularies.
   """
   path = os.path.abspath(os.path.expanduser(restore.path))
   path = restore.path if "://" in restore.path else path
+  if (source := checkpoint.open_source(path)) is not None:
+    start.check_source(source, restore, model)
+    return [Checkpoint(str(source.path), source.step, source.identity)]
   found = []
   for directory in checkpoint.candidates(path, restore.mode):
     try:

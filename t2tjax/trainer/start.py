@@ -114,14 +114,22 @@ def initial_state(
       model, model.optimizer_def, feed.batch_spec, partitioner, seed=seed
     )
     return Start(state, "fresh parameters")
-  metadata = checkpoint.read_metadata(restore.path, mode=restore.mode)
-  check_vocabularies(metadata, model, restore.path)
+  source = checkpoint.open_source(restore.path)
+  if source is not None:
+    check_source(source, restore, model)
+  else:
+    metadata = checkpoint.read_metadata(restore.path, mode=restore.mode)
+    check_vocabularies(metadata, model, restore.path)
   if not restore.params_only:
     state, feed_state, _ = checkpoint.restore_state(
       restore.path, abstract, mode=restore.mode
     )
-    feed.restore(feed_state)
-    return Start(state, f"continued from {restore.path}, optimizer included")
+    origin = f"continued from {restore.path}, optimizer included"
+    if source is None:
+      feed.restore(feed_state)
+    else:
+      origin += ", at the start of the data"
+    return Start(state, origin)
 
   def fresh_params() -> PyTree:
     fresh = state_lib.init_state(
@@ -146,6 +154,54 @@ def initial_state(
   step = jax.device_put(jnp.int32(0), abstract.step.sharding)
   state = state_lib.TrainState(step, params, opt_state)
   return Start(state, f"parameters of {restore.path}, a new optimizer state")
+
+
+def check_source(
+  source: checkpoint.Source,
+  restore: checkpoint.RestoreCheckpointConfig,
+  model: Any,
+) -> None:
+  """Raises ValueError if a checkpoint of another framework does not fit.
+
+  Args:
+    source: the checkpoint.
+    restore: names may be mapped and parameters missing on purpose.
+    model: has the network and the vocabularies.
+  """
+  if restore.strict and not restore.assignment_map:
+    checkpoint.check_config(source, model.module.config)
+  if source.vocabulary_file is None:
+    return
+  for name in ("input_vocabulary", "output_vocabulary"):
+    vocabulary = getattr(model, name)
+    if not _has_pieces_of(vocabulary, source.vocabulary_file):
+      raise ValueError(
+        f"{source.path} comes with a vocabulary, {source.vocabulary_file}, "
+        f"that is not the model's {name}, {vocabulary.fingerprint} (kind:hash "
+        "of the file:extra ids). Set VOCABULARY_FILE to that file."
+      )
+
+
+def _has_pieces_of(vocabulary: Any, file: str) -> bool:
+  """Returns whether a vocabulary's pieces are those of a SentencePiece file.
+
+  Files are also the same if they differ in sentinels alone, which some have
+  inside and others at the end.
+  """
+  if isinstance(vocabulary, data.ByteVocabulary):
+    return False
+  if not isinstance(vocabulary, data.SentencePieceVocabulary):
+    return True  # There is nothing to compare.
+  theirs = data.SentencePieceVocabulary(file, vocabulary.extra_ids)
+  if vocabulary.fingerprint == theirs.fingerprint:
+    return True
+
+  def pieces(processor: Any) -> list[tuple[str, float]]:
+    ids = range(processor.GetPieceSize())
+    scored = [(processor.IdToPiece(i), processor.GetScore(i)) for i in ids]
+    return [entry for entry in scored if "<extra_id_" not in entry[0]]
+
+  return pieces(vocabulary.processor) == pieces(theirs.processor)
 
 
 def check_task_vocabularies(feed: data.Feed, model: Any) -> None:
