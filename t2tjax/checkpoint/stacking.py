@@ -86,6 +86,29 @@ def _stack(sharding: Any) -> Callable[..., jax.Array]:
   return jax.jit(lambda *layers: jnp.stack(layers), out_shardings=sharding)
 
 
+def unrolled_names(name: str, shape: tuple[int, ...]) -> list[str]:
+  """Returns the name of each layer of a stacked array, or just `name`."""
+  match = _SCANNED.fullmatch(name)
+  if match is None:
+    return [name]
+  return [f"{match[1]}layers_{i}{match[2]}" for i in range(shape[0])]
+
+
+def stack_shapes(
+  shapes: Mapping[str, jax.ShapeDtypeStruct],
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns names and shapes of unrolled leaves as a scanned model has them."""
+  stacked: dict[str, jax.ShapeDtypeStruct] = {}
+  for name, leaf in shapes.items():
+    shape = leaf.shape
+    if match := _UNROLLED.fullmatch(name):
+      name = f"{match[1]}layers{match[3]}"
+      layers = stacked[name].shape[0] + 1 if name in stacked else 1
+      shape = (layers, *shape)
+    stacked[name] = jax.ShapeDtypeStruct(shape, leaf.dtype)
+  return stacked
+
+
 def find(
   name: str, shape: tuple[int, ...], stored: Mapping[str, Any]
 ) -> Stored | None:

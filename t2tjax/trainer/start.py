@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from t2tjax import checkpoint, data
 from t2tjax import state as state_lib
+from t2tjax.data import vocabularies
 from t2tjax.partitioning import Partitioner
 from t2tjax.typing import PyTree
 
@@ -170,38 +171,39 @@ def check_source(
   """
   if restore.strict and not restore.assignment_map:
     checkpoint.check_config(source, model.module.config)
-  if source.vocabulary_file is None:
+  if source.vocabulary is None:
     return
+  theirs = vocabularies.from_spec(source.vocabulary)
   for name in ("input_vocabulary", "output_vocabulary"):
     vocabulary = getattr(model, name)
-    if not _has_pieces_of(vocabulary, source.vocabulary_file):
+    if not _same_text(vocabulary, theirs):
       raise ValueError(
-        f"{source.path} comes with a vocabulary, {source.vocabulary_file}, "
-        f"that is not the model's {name}, {vocabulary.fingerprint} (kind:hash "
-        "of the file:extra ids). Set VOCABULARY_FILE to that file."
+        f"{source.path} comes with the vocabulary {theirs.fingerprint}, the "
+        f"model's {name} is {vocabulary.fingerprint} (kind:hash of the "
+        f"pieces). Set VOCABULARY to {dict(source.vocabulary)}."
       )
 
 
-def _has_pieces_of(vocabulary: Any, file: str) -> bool:
-  """Returns whether a vocabulary's pieces are those of a SentencePiece file.
+def _same_text(ours: Any, theirs: Any) -> bool:
+  """Returns whether two vocabularies cut texts alike, as far as is known.
 
-  Files are also the same if they differ in sentinels alone, which some have
-  inside and others at the end.
+  They may differ in sentinels, which some files have inside.
   """
-  if isinstance(vocabulary, data.ByteVocabulary):
-    return False
-  if not isinstance(vocabulary, data.SentencePieceVocabulary):
+  if isinstance(ours, data.ByteVocabulary):
+    return isinstance(theirs, data.ByteVocabulary)
+  if not isinstance(ours, data.SentencePieceVocabulary):
     return True  # There is nothing to compare.
-  theirs = data.SentencePieceVocabulary(file, vocabulary.extra_ids)
-  if vocabulary.fingerprint == theirs.fingerprint:
-    return True
+  if not isinstance(theirs, data.SentencePieceVocabulary):
+    return False
 
   def pieces(processor: Any) -> list[tuple[str, float]]:
     ids = range(processor.GetPieceSize())
     scored = [(processor.IdToPiece(i), processor.GetScore(i)) for i in ids]
     return [entry for entry in scored if "<extra_id_" not in entry[0]]
 
-  return pieces(vocabulary.processor) == pieces(theirs.processor)
+  return ours.fingerprint == theirs.fingerprint or (
+    pieces(ours.processor) == pieces(theirs.processor)
+  )
 
 
 def check_task_vocabularies(feed: data.Feed, model: Any) -> None:

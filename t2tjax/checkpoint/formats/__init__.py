@@ -8,6 +8,7 @@ from etils import epath
 
 from t2tjax.checkpoint import directory as directory_lib
 from t2tjax.checkpoint.formats.base import (
+  VOCABULARY_AXIS,
   Source,
   check_config,
   describe_rows,
@@ -15,6 +16,7 @@ from t2tjax.checkpoint.formats.base import (
 )
 
 __all__ = [
+  "VOCABULARY_AXIS",
   "Source",
   "check_config",
   "describe_rows",

@@ -25,7 +25,7 @@ from t2tjax.checkpoint import stacking
 # than that are another vocabulary.
 _MAX_PADDING_ROWS = 1024
 # The axis of the vocabulary.
-_VOCABULARY_AXIS = {
+VOCABULARY_AXIS = {
   "token_embedder/embedding": 0,
   "decoder/logits_dense/kernel": 1,
 }
@@ -57,7 +57,8 @@ class Source(abc.ABC):
     shapes: our unrolled parameter name -> shape and dtype, as stored. Those
       that `read` takes from one place follow each other.
     config: sizes of the network, None if the checkpoint does not say.
-    vocabulary_file: a SentencePiece model that lies in it.
+    vocabulary: `kind`, `file` and `extra_ids` of the vocabulary that comes
+      with it, as `data.vocabularies.from_spec` takes them, if one does.
     opt_state_source: the optimizer state likewise, by the names of
       `TrainState.opt_state`, if there is one that we can read.
     files: their change makes it another checkpoint.
@@ -70,7 +71,7 @@ class Source(abc.ABC):
   step: int = 0
   shapes: Mapping[str, jax.ShapeDtypeStruct]
   config: networks.T5Config | networks.DecoderOnlyConfig | None = None
-  vocabulary_file: str | None = None
+  vocabulary: Mapping[str, Any] | None = None
   opt_state_source: "Source | None" = None
   files: Sequence[epath.Path] = ()
   notes: Sequence[str] = ()
@@ -217,7 +218,7 @@ def _common_rows(
   name: str, stored: tuple[int, ...], wanted: tuple[int, ...]
 ) -> tuple[slice, ...] | None:
   """Returns the part that both shapes have, or None if they do not fit."""
-  axis = _VOCABULARY_AXIS.get(name)
+  axis = VOCABULARY_AXIS.get(name)
   if len(stored) != len(wanted):
     return None
   for i, (have, want) in enumerate(zip(stored, wanted, strict=True)):

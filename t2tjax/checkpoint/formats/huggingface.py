@@ -20,7 +20,9 @@ from t2tjax.checkpoint.formats import safetensors_files
 from t2tjax.checkpoint.formats.base import Source
 
 CONFIG = "config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 VOCABULARY = "spiece.model"
+BYTE_TOKENIZER = "ByT5Tokenizer"
 # Formats of older releases, in the order to name them.
 _OTHERS = (
   "pytorch_model.bin",
@@ -106,9 +108,8 @@ class HuggingFaceSource(Source):
     self.path = path
     self.files = [path / CONFIG, *files]
     self._file = safetensors_files.SafetensorsFiles(files)
-    if (path / VOCABULARY).exists():
-      self.vocabulary_file = str(path / VOCABULARY)
     self.fields: Mapping[str, Any] = _read_json(path / CONFIG)
+    self.vocabulary = _find_vocabulary(path, self.fields)
     self.notes: list[str] = []
     self._scale = 1.0
     try:
@@ -239,3 +240,23 @@ def _read_json(path: epath.Path) -> Mapping[str, Any]:
   if not isinstance(fields, dict):
     raise ValueError(f"{path} is not an object.")
   return fields
+
+
+def _find_vocabulary(
+  root: epath.Path, fields: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+  """Returns the kind, file and sentinels of the vocabulary, if it is there."""
+  settings: Mapping[str, Any] = {}
+  if (root / TOKENIZER_CONFIG).exists():
+    settings = _read_json(root / TOKENIZER_CONFIG)
+  if settings.get("tokenizer_class") == BYTE_TOKENIZER:
+    return {"kind": "bytes", "extra_ids": settings.get("extra_ids", 125)}
+  if not (root / VOCABULARY).exists():
+    return None
+  # The files of mT5 and UMT5 have their sentinels inside.
+  default = 100 if fields.get("model_type") == "t5" else 0
+  return {
+    "kind": "sentencepiece",
+    "file": str(root / VOCABULARY),
+    "extra_ids": settings.get("extra_ids", default),
+  }
