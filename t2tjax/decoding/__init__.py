@@ -3,6 +3,7 @@
 May import: layers 0-2.
 """
 
+from t2tjax.decoding.beam_search import beam_search
 from t2tjax.decoding.loop import Decoded, DecodeFn, TokensToLogits
 from t2tjax.decoding.sampling import greedy_decode, temperature_sample
 
@@ -10,6 +11,7 @@ __all__ = [
   "DecodeFn",
   "Decoded",
   "TokensToLogits",
+  "beam_search",
   "greedy_decode",
   "temperature_sample",
 ]

@@ -1,7 +1,8 @@
 """The decoding loop: one token per row and step until every row has ended.
 
-Called by `sampling`. Shapes: B batch, R rows (batch * num_decodes, those of
-one input side by side), N num_decodes, L steps, V vocab.
+Called by `sampling`; `beam_search` has its own loop. Shapes: B batch, R rows
+(batch * num_decodes, those of one input side by side), N num_decodes, L steps,
+V vocab.
 May import: typing.
 """
 
@@ -27,7 +28,8 @@ class Decoded(NamedTuple):
   Attributes:
     tokens: int32 [batch, num_decodes, steps]; 0 after the end.
     scores: fp32 [batch, num_decodes]; log probability of the tokens, the end
-      included, under the model itself (no temperature, nothing masked).
+      included, under the model itself (no temperature, nothing masked). Of a
+      beam search, that normalised by the length.
   """
 
   tokens: Array

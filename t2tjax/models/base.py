@@ -6,6 +6,7 @@ by the caller. May import: layers 0-3.
 """
 
 import abc
+import inspect
 from typing import Any, ClassVar, Literal
 
 from flax import linen as nn
@@ -175,7 +176,7 @@ class LanguageModel(abc.ABC):
     key: Array | None = None,
     *,
     max_decode_steps: int | None = None,
-    num_decodes: int = 1,
+    num_decodes: int | None = None,
     return_all_decodes: bool = False,
   ) -> tuple[Array, dict[str, Array]]:
     """Returns decoded tokens and their scores; see `predict_batch`.
@@ -185,7 +186,8 @@ class LanguageModel(abc.ABC):
       batch: feature name -> [batch, length], not packed.
       key: random key, for a decoding function that draws.
       max_decode_steps: static bound on the tokens per row.
-      num_decodes: sequences (samples, beams) per input.
+      num_decodes: sequences (samples, beams) per input; None for as many as
+        the decoding function makes by default: 1, of a beam search 4.
       return_all_decodes: whether to return all of them or the best.
 
     Returns:
@@ -198,6 +200,8 @@ class LanguageModel(abc.ABC):
       raise ValueError(
         f"max_decode_steps = {max_decode_steps} must be at least 1."
       )
+    if num_decodes is None:
+      num_decodes = default_num_decodes(self._decode_fn)
     decoded = self._decode(params, batch, key, max_decode_steps, num_decodes)
     if return_all_decodes:
       return decoded.tokens, {"scores": decoded.scores}
@@ -259,6 +263,15 @@ class LanguageModel(abc.ABC):
         f" {real}, or VOCABULARY to the one the network is meant for."
       )
     return real
+
+
+def default_num_decodes(decode_fn: decoding.DecodeFn) -> int:
+  """Returns how many sequences per input a decoding function makes.
+
+  To be known before it is called, as it gets their rows.
+  """
+  default = inspect.signature(decode_fn).parameters["num_decodes"].default
+  return 1 if default is inspect.Parameter.empty else default
 
 
 def count(mask: Array) -> Array:
