@@ -3,7 +3,7 @@
 The same command again goes on where the run stopped. May import: layers 0 to 5.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import time
 from typing import Any
 
@@ -30,6 +30,8 @@ def train(
   eval_period: int | None = 1000,
   stats_period: int = 100,
   random_seed: int = 0,
+  eval_before_training: bool = False,
+  stop_conditions: Sequence[trainer_lib.StopCondition] = (),
   prepared_dir: str | None = None,
   compilation_cache_dir: str | None = "~/.cache/t2tjax/compilation",
   dry_run: bool = False,
@@ -54,6 +56,8 @@ def train(
     eval_period: optimizer steps between evaluations; None for one at the end.
     stats_period: optimizer steps that a line of metrics averages over.
     random_seed: seed of parameters and dropout; the data have their own.
+    eval_before_training: whether to evaluate before the first step as well.
+    stop_conditions: what ends the run early, `trainer.EarlyStopping(...)`.
     prepared_dir: where token records are kept, shared between runs.
     compilation_cache_dir: where compiled programs are kept; None for nowhere.
     dry_run: show mesh, shardings, sizes and FLOPs, and return.
@@ -73,9 +77,8 @@ def train(
   host_memory.keep_freed_memory()
   distributed.initialize()
   trainer_lib.use_compilation_cache(compilation_cache_dir)
-  batch_size = train_dataset_cfg.batch_size
-  layout = partitioner.data_layout(batch_size)
-  trainer.check(batch_size, partitioner)
+  layout = partitioner.data_layout(train_dataset_cfg.batch_size)
+  trainer.check(train_dataset_cfg.batch_size, partitioner)
   model.check_vocabulary()
   batch_spec = data.batch_spec(train_dataset_cfg, model.feature_layout)
   abstract, axes = trainer_lib.abstract_state(model, partitioner, batch_spec)
@@ -106,12 +109,10 @@ def train(
   )  # fmt: skip
   state, first_step = start.state, int(start.state.step)
   log = trainer_lib.RunLog(
-    directory,
-    first_step=first_step,
-    total_steps=total_steps,
+    directory, first_step=first_step, total_steps=total_steps,
     flops_per_step=3 * model.flops(batch_spec),
     peak_flops=flops.peak_flops(jax.devices()[0]),
-  )
+  )  # fmt: skip
   log.note(f"{start.origin}; training to step {total_steps} in {directory}")
 
   with (
@@ -124,14 +125,16 @@ def train(
       model, partitioner, axes, abstract, batch_spec, dropout_seed=random_seed
     )
     validation = trainer_lib.Validation(
-      evaluator_cls(model, batch_sharding=partitioner.batch_sharding),
-      log,
-      loss_batches=loss_batches,
-      decode_tasks=decode_tasks,
-    )
+      evaluator_cls(model, batch_sharding=partitioner.batch_sharding), log,
+      loss_batches=loss_batches, decode_tasks=decode_tasks,
+      stop_conditions=stop_conditions,
+      history=trainer_lib.read_history(directory, first_step),
+    )  # fmt: skip
+    if eval_before_training:
+      validation.run(first_step, state.params)
 
     # ---------- Loop, in the one order in which a resumed run is the same
-    for step in range(first_step, total_steps):
+    for step in validation.until_stop(range(first_step, total_steps)):
       batch = log.wait_for(batches.__next__)
       state, metrics = train_step(state, batch)
       if step % stats_period == 0:
@@ -145,15 +148,12 @@ def train(
       if evaluates or saves:
         log.report(done)
         found = validation.run(done, state.params) if evaluates else None
-        if saves and save_period:
+        if validation.saves(saves) and save_period:
           saver.save(
-            done,
-            state,
-            feed_state=batches.state(),
+            done, state, feed_state=batches.state(), metrics=found,
             metadata=trainer_lib.run_metadata(model),
-            metrics=found,
-          )
-      if stop and not last:
+          )  # fmt: skip
+      if stop and not last and not validation.stop:
         saver.close()
         log.note(f"Stopped at step {done}; the same command goes on from it.")
         log.close()

@@ -411,3 +411,38 @@ def test_a_mistake_is_one_message_and_exit_code_2(
   assert failed.returncode == 2, failed.stderr
   assert "Traceback" not in failed.stderr
   assert expected in failed.stderr
+
+
+def test_early_stopping_ends_the_run_saves_it_and_holds_after_a_restart(
+  tmp_path, prepared_dir
+):
+  settings = dict(
+    total_steps=20,
+    train_eval_dataset_cfg=dataset(split="validation", shuffle=False),
+    eval_steps=1,
+    eval_period=2,
+    # A loss that falls does not improve by being larger.
+    stop_conditions=[
+      trainer.EarlyStopping(metric="elements_qa/loss", mode="max", patience=3)
+    ],
+  )
+  run(tmp_path, prepared_dir, **settings)
+  assert checkpoint.Checkpointer(str(tmp_path)).latest_step() == 6
+  before = metric_records(tmp_path)
+  run(tmp_path, prepared_dir, **settings)
+  assert checkpoint.Checkpointer(str(tmp_path)).latest_step() == 6
+  added = metric_records(tmp_path)[len(before) :]
+  assert {record["run"] for record in added} <= {"eval/elements_qa"}
+
+
+def test_a_run_can_evaluate_before_its_first_step(tmp_path, prepared_dir):
+  run(
+    tmp_path,
+    prepared_dir,
+    total_steps=1,
+    train_eval_dataset_cfg=dataset(split="validation", shuffle=False),
+    eval_steps=1,
+    eval_before_training=True,
+  )
+  evaluated = [r for r in metric_records(tmp_path) if r["run"] != "train"]
+  assert [record["step"] for record in evaluated] == [0, 1]

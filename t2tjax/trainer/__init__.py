@@ -19,6 +19,13 @@ from t2tjax.trainer.start import (
   run_metadata,
   use_compilation_cache,
 )
+from t2tjax.trainer.stopping import (
+  EarlyStopping,
+  Stop,
+  StopCondition,
+  StopIfNotFinite,
+  read_history,
+)
 from t2tjax.trainer.trainer import Trainer
 from t2tjax.trainer.validation import Validation, open_eval_data
 from t2tjax.trainer.writers import MetricWriter
@@ -26,10 +33,14 @@ from t2tjax.trainer.writers import MetricWriter
 __all__ = [
   "EXIT_CODE_PREEMPTED",
   "DivergedError",
+  "EarlyStopping",
   "MetricWriter",
   "Preempted",
   "PreemptionGuard",
   "RunLog",
+  "Stop",
+  "StopCondition",
+  "StopIfNotFinite",
   "Trainer",
   "Validation",
   "abstract_state",
@@ -38,6 +49,7 @@ __all__ = [
   "initial_state",
   "open_eval_data",
   "prepare_run_directory",
+  "read_history",
   "run_metadata",
   "show_overview",
   "use_compilation_cache",

@@ -1,16 +1,17 @@
 """Evaluation during training: teacher-forced losses, then decoding.
 
 Called by `train` every `eval_period` steps and at the end. May import: layers 0
-to 4, `evaluation`, `trainer.run_log`.
+to 4, `evaluation`, `trainer.run_log`, `trainer.stopping`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+import itertools
 from typing import Any
 
 from t2tjax import data, evaluation
 from t2tjax.evaluation import measuring, scoring
 from t2tjax.partitioning import Partitioner
-from t2tjax.trainer import run_log
+from t2tjax.trainer import run_log, stopping
 from t2tjax.typing import Params
 
 
@@ -60,6 +61,7 @@ class Validation:
     last_step: the step that was evaluated last, if any was.
     found: its `<task>/<metric>` -> value.
     results: its metrics and samples, by task.
+    stop: why the run ends after it, if it does.
   """
 
   def __init__(
@@ -69,6 +71,8 @@ class Validation:
     *,
     loss_batches: measuring.LossBatches,
     decode_tasks: Sequence[scoring.EvalTask],
+    stop_conditions: Sequence[stopping.StopCondition] = (),
+    history: stopping.History = (),
   ):
     """Checks the tasks, so that a run does not fail at its first evaluation.
 
@@ -77,8 +81,13 @@ class Validation:
       log: takes the metrics, under `eval/<task>`, and shows them.
       loss_batches: task name -> batches for teacher-forced evaluation.
       decode_tasks: tasks to decode.
+      stop_conditions: what may end the run after an evaluation.
+      history: evaluations of this run before it was interrupted.
     """
     evaluator.check(decode_tasks)
+    stopping.check_tasks(
+      stop_conditions, [*loss_batches, *(task.name for task in decode_tasks)]
+    )
     self._evaluator = evaluator
     self._loss_batches = loss_batches
     self._decode_tasks = decode_tasks
@@ -86,6 +95,10 @@ class Validation:
     self.found: dict[str, float] = {}
     self.results: Sequence[evaluation.EvalResult] = ()
     self.last_step: int | None = None
+    self._stop_conditions = tuple(stop_conditions)
+    self._history = list(history)
+    self.stop: stopping.Stop | None = None
+    self._decide()
 
   def run(self, step: int, params: Params) -> dict[str, float]:
     """Evaluates, writes and shows.
@@ -117,7 +130,24 @@ class Validation:
     self._log.writer.flush()
     self.last_step = step
     self.found = measured.flat
+    self._history.append((step, self.found))
+    stopping.check_metrics(self._stop_conditions, self.found)
+    self._decide()
     return self.found
+
+  def until_stop(self, steps: Iterable[int]) -> Iterator[int]:
+    """Yields the steps for as long as the run goes on."""
+    return itertools.takewhile(lambda _: self.stop is None, steps)
+
+  def saves(self, due: bool) -> bool:
+    """Returns whether to save, which a stop decides before the periods do."""
+    return due if self.stop is None else self.stop.save
+
+  def _decide(self) -> None:
+    self.stop = stopping.first_stop(self._stop_conditions, self._history)
+    if self.stop is not None:
+      step, _ = self._history[-1]
+      self._log.note(f"Stopped at step {step}: {self.stop.reason}")
 
   def _shown_metrics(self, task: str) -> set[str]:
     own = {
