@@ -1,4 +1,4 @@
-"""All bundled tasks, and the mixtures over several applications.
+"""All bundled tasks, mixtures over several applications, and T5's tasks.
 
 `module="t2tjax.tasks.all"` is what a dataset configuration names by default.
 """
@@ -15,6 +15,7 @@ from t2tjax.tasks import (
   passage_qa,  # noqa: F401
   pii,  # noqa: F401
   summarization,  # noqa: F401
+  t5,  # noqa: F401
   translation,  # noqa: F401
 )
 

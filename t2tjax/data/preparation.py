@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from t2tjax.data import file_tracing, records
+from t2tjax.data import file_tracing, records, seqio_dirs
 from t2tjax.data import manifest as manifest_lib
 from t2tjax.data.config import DatasetConfig
 
@@ -157,7 +157,9 @@ def _index_of_tasks(
 
   module = seqio_tasks.import_module(config.module)
   provider = seqio_tasks.get_task_or_mixture(config.mixture_or_task_name)
-  tasks = seqio_tasks.tasks_with_split(provider, config.split)
+  tasks = seqio_tasks.tasks_with_split(
+    provider, config.split, config.use_cached
+  )
   files = set(seqio_tasks.python_files([module]) if module else [])
   bare = config.objective is not None
   classified = [seqio_tasks.classify(task, bare=bare) for task in tasks]
@@ -205,6 +207,9 @@ def _random_reason(steps, config: DatasetConfig) -> str | None:
 
   if steps.random_reason is not None:
     return steps.random_reason
+  if config.mode == "auto" and not config.use_cached:
+    if reason := seqio_dirs.too_large(steps.task, config.split):
+      return reason
   lengths = _lengths(steps, config)
   if seqio_tasks.differs_between_runs(
     steps, config.split, lengths, config.use_cached

@@ -22,12 +22,14 @@ import numpy as np
 import seqio
 
 from t2tjax.data import manifest as manifest_lib
-from t2tjax.data import objectives, paths, vocabularies
+from t2tjax.data import objectives, paths, seqio_dirs, vocabularies
 from t2tjax.data.records import Example
 
 _PROBED_EXAMPLES = 16
 # Names of modules that were loaded from a path: nobody can import them by name.
 _PATH_MODULES: set[str] = set()
+
+seqio_dirs.apply_dirs()
 
 
 # ------------------------------------------------------------- registration
@@ -79,10 +81,16 @@ def get_task_or_mixture(name: Any) -> Any:
   return seqio.get_mixture_or_task(name)
 
 
-def tasks_with_split(provider: Any, split: str) -> list[Any]:
+def tasks_with_split(
+  provider: Any, split: str, use_cached: bool = False
+) -> list[Any]:
   """Returns the member tasks that have the split, as seqio's mixtures do."""
   base = re.split(r"[\[+]", split)[0]
   tasks = list(seqio.get_subtasks(provider))
+  if use_cached:
+    seqio_dirs.require_cached(tasks)
+  else:
+    seqio_dirs.require_data(tasks)
   having = [task for task in tasks if base in task.splits]
   if not having:
     known = sorted({s for task in tasks for s in task.splits})
@@ -331,7 +339,7 @@ def data_files(task: Any, split: str, use_cached: bool) -> list[str]:
   if use_cached and task.cache_dir:
     found.update(paths.resolve_files(os.path.join(task.cache_dir, f"{split}*")))
   source = task.source
-  if hasattr(source, "_split_to_filepattern"):
+  if hasattr(source, "list_shards"):
     try:
       found.update(p for p in source.list_shards(split) if os.path.isfile(p))
     except (KeyError, ValueError):

@@ -76,7 +76,7 @@ class StreamingFeed:
     self, config: DatasetConfig, feature_layout: str, batch_size: int
   ) -> tf.data.Dataset:
     provider = seqio_tasks.get_task_or_mixture(config.mixture_or_task_name)
-    seqio_tasks.tasks_with_split(provider, config.split)
+    seqio_tasks.tasks_with_split(provider, config.split, config.use_cached)
     if feature_layout == "encoder_decoder":
       converter = seqio.EncDecFeatureConverter
     elif "inputs" in config.task_feature_lengths:
