@@ -171,18 +171,24 @@ class HuggingFaceSource(Source):
       tied=scaled and not own,
     )
     self._readout = names.LM_HEAD if own else self._embedding
+    is_umt5 = self.fields["model_type"] == "umt5"
     if own and scaled:
       self._scale = config.emb_dim**-0.5
       note = (
         f"{names.LM_HEAD} is a readout of its own, and transformers scales its"
         " logits by d_model ** -0.5: it is read times that."
       )
-      if self.fields["model_type"] == "umt5":
+      if is_umt5:
         note += (
           " If the weights are Google's UMT5, which does not scale, set"
           ' "tie_word_embeddings": false in config.json.'
         )
       self.notes.append(note)
+    elif own and is_umt5:
+      self.notes.append(
+        "The logits are not scaled, as in T5X, where the model comes from;"
+        " transformers 5 scales those of every UMT5 by d_model ** -0.5."
+      )
     if not own and not scaled:
       self.notes.append(
         "The logits are those of the embedding, but transformers does not"
