@@ -4,7 +4,7 @@ Imports neither TensorFlow nor seqio; both are loaded only when a task is
 prepared for the first time, or streamed.
 """
 
-from t2tjax.data.config import DatasetConfig
+from t2tjax.data.config import LONGEST, DatasetConfig
 from t2tjax.data.device_feed import DeviceFeed
 from t2tjax.data.feed import Feed, PreparedFeed, batch_spec, train_feed
 from t2tjax.data.held_out import (
@@ -26,6 +26,7 @@ from t2tjax.data.sources import CsvSource, JsonlSource, LineSource
 from t2tjax.data.vocabularies import ByteVocabulary, SentencePieceVocabulary
 
 __all__ = [
+  "LONGEST",
   "AllRows",
   "ByteVocabulary",
   "CausalLM",

@@ -12,6 +12,8 @@ from t2tjax.data import objectives
 
 MODES = ("auto", "prepared", "streaming")
 OVERLONG = ("truncate", "drop")
+# In place of a number of tokens: as many as the longest example has.
+LONGEST = 2**30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,8 @@ class DatasetConfig:
     mixture_or_task_name: registered seqio name, or any name when `source` is
       given.
     task_feature_lengths: longest number of tokens per task feature, such as
-      `{'inputs': 512, 'targets': 128}`.
+      `{'inputs': 512, 'targets': 128}`; for evaluation also `LONGEST`, the
+      number that the longest example has.
     split: split name or seqio split expression.
     batch_size: rows of a global batch, over all hosts.
     shuffle: whether the order is a new permutation in each epoch.

@@ -14,7 +14,7 @@ import numpy as np
 from t2tjax.data import layouts, paths, planning, preparation, records
 from t2tjax.data import manifest as manifest_lib
 from t2tjax.data import members as members_lib
-from t2tjax.data.config import DatasetConfig
+from t2tjax.data.config import LONGEST, DatasetConfig
 from t2tjax.data.feed import HostBatch, Rows, open_member, row_tokens
 
 
@@ -170,6 +170,7 @@ def eval_tasks(
     prepared_dir: where prepared records live; None means the user's cache.
   """
   rows = data_layout or AllRows(config.batch_size)
+  config, opened = _open(config, prepared_dir)
   layout = layouts.make_layout(
     feature_layout, config.task_feature_lengths, pack=False
   )
@@ -180,7 +181,7 @@ def eval_tasks(
       member,
       EvalBatches(member, layout, rows, config.packing_window),
     )
-    for manifest, member in _open(config, prepared_dir)
+    for manifest, member in opened
   ]
 
 
@@ -202,6 +203,7 @@ def eval_batches(
     max_batches: at most so many batches per task.
   """
   rows = data_layout or AllRows(config.batch_size)
+  config, opened = _open(config, prepared_dir)
   layout = layouts.make_layout(
     feature_layout, config.task_feature_lengths, config.pack
   )
@@ -209,23 +211,52 @@ def eval_batches(
     manifest.task: EvalBatches(
       member, layout, rows, config.packing_window, max_batches
     )
-    for manifest, member in _open(config, prepared_dir)
+    for manifest, member in opened
   }
+
+
+Opened = list[tuple[manifest_lib.TaskManifest, members_lib.Member]]
 
 
 def _open(
   config: DatasetConfig, prepared_dir: str | None
-) -> list[tuple[manifest_lib.TaskManifest, members_lib.Member]]:
-  """Opens the prepared records of every task, in order and complete."""
+) -> tuple[DatasetConfig, Opened]:
+  """Opens the prepared records of every task, in order and complete.
+
+  Returns:
+    The configuration, with a number for every `LONGEST`, and the tasks.
+  """
   prepared_dir = prepared_dir or paths.default_prepared_dir()
   config = dataclasses.replace(config, shuffle=False, overlong="truncate")
   index = preparation.prepared_index(config, prepared_dir, texts=True)
-  opened = []
+  found = []
   for entry in index.members:
     folder = f"{prepared_dir}/{entry['folder']}"
     manifest = manifest_lib.TaskManifest.load(folder)
     names = [feature.name for feature in manifest.features]
-    task_records = records.Records(folder, names)
-    member = open_member(manifest, task_records, config, keep_all=True)
-    opened.append((manifest, member))
-  return opened
+    found.append((manifest, records.Records(folder, names)))
+  config = _with_longest(config, [task_records for _, task_records in found])
+  return config, [
+    (manifest, open_member(manifest, task_records, config, keep_all=True))
+    for manifest, task_records in found
+  ]
+
+
+def _with_longest(
+  config: DatasetConfig, tasks: Sequence[records.Records]
+) -> DatasetConfig:
+  """Puts the number of tokens of the longest example for `LONGEST`."""
+  lengths = {
+    name: max(
+      (
+        int(task.lengths[name].max(initial=1))
+        for task in tasks
+        if name in task.lengths
+      ),
+      default=1,
+    )
+    if length == LONGEST
+    else length
+    for name, length in config.task_feature_lengths.items()
+  }
+  return dataclasses.replace(config, task_feature_lengths=lengths)

@@ -2,7 +2,7 @@
 
 A layout says how much room an example takes, lists the batch's arrays and fills
 them from rows of one or more examples. Called by feeds and evaluation. May
-import: nothing of t2tjax.
+import: `data.config`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,8 @@ import dataclasses
 
 import jax
 import numpy as np
+
+from t2tjax.data.config import LONGEST
 
 # A row is a list of examples; an example maps a task feature to token ids.
 Row = Sequence[Mapping[str, np.ndarray]]
@@ -186,6 +188,11 @@ def make_layout(name: str, lengths: Mapping[str, int], pack: bool) -> Layout:
     raise ValueError(
       f"feature_layout={name!r} is none of {', '.join(LAYOUTS)}; the model "
       "class decides it"
+    )
+  if LONGEST in lengths.values():
+    raise ValueError(
+      "the longest example's length as task_feature_lengths is for evaluation "
+      "alone; give numbers in DatasetConfig.task_feature_lengths"
     )
   return LAYOUTS[name](dict(lengths), pack)
 

@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from t2tjax import data
 
@@ -107,3 +108,23 @@ def test_corpora_are_evaluated_by_chunks(toy_dir, tmp_path):
   texts = [task.vocabulary.decode(row.tolist()) for row in rows]
   wanted = [example["inputs_pretokenized"] for example in task.examples]
   assert texts[: len(wanted)] == wanted and len(wanted) > 3
+
+
+def test_longest_is_the_length_of_the_longest_example(toy_dir, tmp_path):
+  config = dataclasses.replace(
+    config_of(), task_feature_lengths={"inputs": data.LONGEST, "targets": 24}
+  )
+  tasks = data.eval_tasks(config, "encoder_decoder", prepared_dir=str(tmp_path))
+  shapes = {
+    batch["encoder_input_tokens"].shape[1]
+    for task in tasks
+    for batch in task.batches()
+  }
+  longest = max(
+    len(tokens["inputs"])
+    for task in tasks
+    for tokens in task.member.all_tokens()
+  )
+  assert shapes == {longest}
+  with pytest.raises(ValueError, match="for evaluation"):
+    data.batch_spec(config, "encoder_decoder")
