@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 from absl import logging
 from flax.core import meta
@@ -11,6 +9,7 @@ import huggingface_models
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peak_memory
 import pytest
 import safetensors.numpy
 
@@ -189,7 +188,7 @@ def test_files_with_an_index_are_one_model(tmp_path):
     ("mt5", {"tie_word_embeddings": False}, "own", False, 1.0),
     ("mt5", {"tie_word_embeddings": True}, "own", False, 1.0),
     ("mt5", {"tie_word_embeddings": True}, "none", False, 1.0),
-    # Google's checkpoints, which release 5 scales, and T5X and release 4 do not.
+    # Google's checkpoints: release 5 scales, T5X and release 4 do not.
     ("umt5", {"tie_word_embeddings": False}, "own", False, 1.0),
     ("umt5", {"tie_word_embeddings": True}, "own", False, 0.25),
     ("umt5", {"tie_word_embeddings": True}, "none", True, None),
@@ -373,58 +372,26 @@ def test_renamed_and_missing_parameters_are_as_for_our_own(tmp_path):
   )
 
 
-_MEASURE = """
-import sys, threading, time
-import jax
+_RESTORE_TWO = """
+import sys
+import peak_memory
 import test_formats_huggingface as tests
 
-def resident():
-  return int(open("/proc/self/statm").read().split()[1]) * 4096
-
-tests.restore(sys.argv[1], scan_layers=True)
-before, peak, done = resident(), 0, False
-
-def watch():
-  global peak
-  while not done:
-    peak = max(peak, resident())
-    time.sleep(0.002)
-
-thread = threading.Thread(target=watch)
-thread.start()
-params = tests.restore(sys.argv[2], scan_layers=True)
-done = True
-thread.join()
-print((peak - before) / sum(x.nbytes for x in params.values()))
+tests.restore(sys.argv[1], scan_layers=True)  # Compiles and imports.
+with peak_memory.Watch() as watch:
+  params = tests.restore(sys.argv[2], scan_layers=True)
+print(watch.increase / sum(x.nbytes for x in params.values()))
 """
 
 
 def test_reading_300_mb_takes_less_than_half_as_much_again(tmp_path):
   huggingface_models.make(tmp_path / "tiny", "t5_1_1")
-  config = huggingface_models.fields(
-    "t5_1_1", vocab_size=32128, d_model=512, d_kv=64, num_heads=6,
-    d_ff=1024, num_layers=8, num_decoder_layers=8,
-  )  # fmt: skip
-  shapes = huggingface_models.tensors({**config, "vocab_size": 40})
-  arrays = {name: np.ones(x.shape, np.float32) for name, x in shapes.items()}
-  for name in ("shared.weight", "lm_head.weight"):
-    arrays[name] = np.ones((32128, 512), np.float32)
-  huggingface_models.write(tmp_path / "small", config, arrays)
-  assert sum(x.nbytes for x in arrays.values()) > 300e6
-  here = huggingface_models.__file__.rsplit("/", 1)[0]
-  done = subprocess.run(
-    [sys.executable, "-c", _MEASURE, tmp_path / "tiny", tmp_path / "small"],
-    capture_output=True,
-    text=True,
-    env={
-      "PYTHONPATH": f"{here}:{here}/checkpoint",
-      "JAX_PLATFORMS": "cpu",
-      "PATH": "",
-    },
-    timeout=300,
+  num_bytes = huggingface_models.make_small(tmp_path / "small")
+  assert num_bytes > 300e6
+  ratio = float(
+    peak_memory.printed_by(_RESTORE_TWO, tmp_path / "tiny", tmp_path / "small")
   )
-  assert done.returncode == 0, done.stderr
-  assert 0.9 < float(done.stdout) < 1.5
+  assert 0.9 < ratio < 1.5
 
 
 def test_files_of_ours_are_read_by_the_package(tmp_path):

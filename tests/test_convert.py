@@ -1,0 +1,390 @@
+"""The command convert: round trips, and what other commands do with it."""
+
+import filecmp
+import json
+import pathlib
+import shutil
+
+import huggingface_models
+import jax
+import numpy as np
+import peak_memory
+import pytest
+import safetensors.numpy
+import tiny_runs
+
+from t2tjax import checkpoint, convert, networks
+from t2tjax.checkpoint import formats
+from t2tjax.checkpoint.formats import own
+
+LENGTHS = "{'inputs': 32, 'targets': 8}"
+
+
+def convert_there_and_back(root, family, *, dtype="float32", **changes):
+  huggingface_models.make(root / "hf", family, dtype=dtype, **changes)
+  for source, target, name_in, name_out in (
+    ("hf", "t2tjax", "hf", "own"),
+    ("t2tjax", "hf", "own", "back"),
+  ):
+    convert.convert(
+      source_format=source,
+      target_format=target,
+      input_path=str(root / name_in),
+      output_path=str(root / name_out),
+    )
+  return root / "hf", root / "back"
+
+
+@pytest.mark.parametrize("family", huggingface_models.FAMILIES)
+def test_there_and_back_again_is_bit_equal(tmp_path, family):
+  first, last = convert_there_and_back(tmp_path, family)
+  before = safetensors.numpy.load_file(first / "model.safetensors")
+  after = safetensors.numpy.load_file(last / "model.safetensors")
+  assert before.keys() == after.keys()
+  for name, array in before.items():
+    assert array.dtype == after[name].dtype
+    assert array.tobytes() == after[name].tobytes(), name
+  config = json.loads((first / "config.json").read_text())
+  written = json.loads((last / "config.json").read_text())
+  config.setdefault("tie_word_embeddings", True)
+  # mT5 is T5 1.1, and 't5' says in all releases whether logits are scaled.
+  config["model_type"] = config["model_type"].replace("mt5", "t5")
+  config["model_type"] = config["model_type"].replace("ut5", "umt5")
+  assert config.items() <= written.items()
+
+
+def test_half_precision_stays_and_dtype_changes_it(tmp_path):
+  first, last = convert_there_and_back(tmp_path, "t5_1_1", dtype="bfloat16")
+  name = "lm_head.weight"
+  before = safetensors.numpy.load_file(first / "model.safetensors")[name]
+  after = safetensors.numpy.load_file(last / "model.safetensors")[name]
+  assert before.tobytes() == after.tobytes()
+  assert json.loads((last / "config.json").read_text())["torch_dtype"] == (
+    "bfloat16"
+  )
+  convert.convert(
+    source_format="hf",
+    target_format="hf",
+    input_path=str(first),
+    output_path=str(tmp_path / "wide"),
+    dtype="float32",
+  )
+  wide = safetensors.numpy.load_file(tmp_path / "wide" / "model.safetensors")
+  assert wide[name].dtype == np.float32
+  np.testing.assert_array_equal(wide[name], before.astype(np.float32))
+
+
+def test_large_models_are_written_in_several_files(tmp_path):
+  theirs = huggingface_models.make(tmp_path / "hf", "t5_1_1")
+  convert.convert(
+    source_format="hf",
+    target_format="hf",
+    input_path=str(tmp_path / "hf"),
+    output_path=str(tmp_path / "parts"),
+    max_shard_bytes=8000,
+  )
+  files = sorted((tmp_path / "parts").glob("*.safetensors"))
+  assert len(files) > 2
+  assert files[0].name == f"model-00001-of-{len(files):05}.safetensors"
+  found = {}
+  for file in files:
+    part = safetensors.numpy.load_file(file)
+    assert sum(x.nbytes for x in part.values()) <= 8000
+    found |= part
+  assert found.keys() == theirs.keys()
+  source = formats.open_source(tmp_path / "parts")
+  np.testing.assert_array_equal(
+    source.read("decoder/logits_dense/kernel"), theirs["lm_head.weight"].T
+  )
+
+
+def test_vocabulary_rows_are_changed_and_it_is_in_the_metadata(tmp_path):
+  theirs = huggingface_models.make(tmp_path / "hf", "t5_1_0")
+  notes = convert.convert(
+    source_format="hf",
+    input_path=str(tmp_path / "hf"),
+    output_path=str(tmp_path / "own"),
+    vocab_size=48,
+  )
+  said = "token_embedder/embedding: 40 vocabulary rows padded with zeros to 48."
+  assert said in notes
+  metadata = checkpoint.read_metadata(tmp_path / "own", mode="latest")
+  assert said in metadata["converted"]["notes"]
+  source = own.OwnSource(
+    tmp_path / "own",
+    config=networks.T5Config(
+      vocab_size=48, emb_dim=16, num_heads=2, head_dim=4, mlp_dim=24,
+      num_encoder_layers=2, num_decoder_layers=2,
+    ),
+  )  # fmt: skip
+  embedding = source.read("token_embedder/embedding")
+  np.testing.assert_array_equal(embedding[:40], theirs["shared.weight"])
+  assert not embedding[40:].any()
+
+
+def test_nothing_is_left_of_what_failed(tmp_path, monkeypatch):
+  huggingface_models.make(tmp_path / "hf", "t5_1_1")
+  real = formats.huggingface.HuggingFaceSource.read
+
+  def read(self, name):
+    if "decoder_norm" in name:
+      raise OSError("no more")
+    return real(self, name)
+
+  monkeypatch.setattr(formats.huggingface.HuggingFaceSource, "read", read)
+  for target in ("t2tjax", "hf"):
+    with pytest.raises(OSError, match="no more"):
+      convert.convert(
+        source_format="hf",
+        target_format=target,
+        input_path=str(tmp_path / "hf"),
+        output_path=str(tmp_path / "out"),
+      )
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
+
+
+def test_mistakes_say_which_flag_to_change(tmp_path, capsys):
+  huggingface_models.make(tmp_path / "hf", "t5_1_1")
+  (tmp_path / "there").mkdir()
+
+  def error(*flags):
+    with pytest.raises(SystemExit) as stopped:
+      convert.main(list(flags))
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+  hf, new = f"--input={tmp_path}/hf", f"--output={tmp_path}/new"
+  assert "exists already" in error(
+    "--from=hf", hf, f"--output={tmp_path}/there"
+  )
+  assert "say --from=hf" in error("--from=t2tjax", hf, new)
+  assert "holds no checkpoint" in error(
+    "--from=hf", f"--input={tmp_path}/there", new
+  )
+  assert "--dtype = 'int8'" in error("--from=hf", hf, new, "--dtype=int8")
+  assert "networks.T5Config.emb_dim = 768; the checkpoint has 16" in error(
+    "--from=hf", hf, new, "--model=models/t5_1_1/base.gin"
+  )
+
+
+def test_a_decoder_only_model_has_no_counterpart(tmp_path):
+  config = networks.DecoderOnlyConfig(
+    vocab_size=8, emb_dim=4, num_heads=1, head_dim=4, mlp_dim=8, num_layers=1
+  )
+  with checkpoint.Checkpointer(
+    tmp_path / "run", checkpoint.SaveCheckpointConfig()
+  ) as saver:
+    saver.save(1, {"step": np.int32(1), "params": {"x": jax.numpy.ones(2)}})
+  source = own.OwnSource(tmp_path / "run", config=config)
+  with pytest.raises(ValueError, match="DecoderOnlyConfig has no counterpart"):
+    convert.huggingface_writer.write(tmp_path, source)
+
+
+_CONVERT_TWO = """
+import sys
+import peak_memory
+from t2tjax import convert
+
+def convert_there_and_back(root):
+  for source, target, name_in, name_out in (
+    ("hf", "t2tjax", "hf", "own"),
+    ("t2tjax", "hf", "own", "back"),
+  ):
+    with peak_memory.Watch() as watch:
+      convert.convert(
+        source_format=source,
+        target_format=target,
+        input_path=f"{root}/{name_in}",
+        output_path=f"{root}/{name_out}",
+      )
+    yield watch.increase
+
+list(convert_there_and_back(sys.argv[1]))  # Imports and compiles.
+print(*convert_there_and_back(sys.argv[2]))
+"""
+
+
+def test_converting_300_mb_takes_less_than_half_as_much_again(tmp_path):
+  huggingface_models.make(tmp_path / "tiny" / "hf", "t5_1_1")
+  num_bytes = huggingface_models.make_small(tmp_path / "small" / "hf")
+  assert num_bytes > 300e6
+  printed = peak_memory.printed_by(
+    _CONVERT_TWO, tmp_path / "tiny", tmp_path / "small"
+  )
+  there, back = (int(word) / num_bytes for word in printed.split())
+  assert there < 1.5
+  assert back < 1.5
+
+
+# ------------------------------------------------ With the other commands
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+  root = tmp_path_factory.mktemp("convert")
+  tiny_runs.train(root / "run", root / "prepared")
+  lines = [json.dumps({"question": f"what is {i}"}) for i in range(12)]
+  (root / "questions.jsonl").write_text("\n".join(lines) + "\n")
+  return root / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir):
+  output = run_dir.parent / "exported"
+  done = command(
+    run_dir,
+    "convert",
+    "--from=t2tjax",
+    "--to=hf",
+    f"--input={run_dir}",
+    f"--output={output}",
+  )
+  assert done.returncode == 0, done.stderr
+  return output
+
+
+@pytest.fixture(scope="module")
+def imported(run_dir, exported):
+  output = run_dir.parent / "imported"
+  done = command(
+    run_dir, "convert", "--from=hf", f"--input={exported}", f"--output={output}"
+  )
+  assert done.returncode == 0, done.stderr
+  return output
+
+
+def command(run_dir, module, *arguments):
+  return tiny_runs.command(
+    module, *arguments, prepared_dir=run_dir.parent / "prepared"
+  )
+
+
+def answers(run_dir, model_file, path, name):
+  output = run_dir.parent / name
+  done = command(
+    run_dir,
+    "infer",
+    f"--gin_file={model_file}",
+    "--gin_file=runs/infer.gin",
+    f"--gin.CHECKPOINT_PATH={path}",
+    f"--gin.INPUT_PATH={run_dir.parent}/questions.jsonl",
+    "--gin.INPUTS='q: {question}'",
+    f"--gin.OUTPUT_PATH={output}",
+    f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
+    "--gin.BATCH_SIZE=4",
+    "--gin.MODE=predict_with_scores",
+  )
+  assert done.returncode == 0, done.stderr
+  return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def finetune(run_dir, model_file, path, name, *more):
+  return command(
+    run_dir,
+    "train",
+    f"--gin_file={model_file}",
+    "--gin_file=runs/finetune.gin",
+    f"--gin.INITIAL_CHECKPOINT_PATH={path}",
+    f"--gin.MODEL_DIR={run_dir.parent / name}",
+    "--gin.MIXTURE_OR_TASK_NAME=elements_qa",
+    f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
+    "--gin.TRAIN_STEPS=1",
+    "--gin.STATS_PERIOD=1",
+    "--gin.BATCH_SIZE=4",
+    "--gin.EVAL_BATCH_SIZE=4",
+    "--gin.EVAL_STEPS=1",
+    "--gin.INFER_EVAL_EXAMPLES=4",
+    "--gin.DROPOUT_RATE=0.0",
+    *more,
+  )
+
+
+def test_an_export_has_config_weights_and_vocabulary(run_dir, exported):
+  assert sorted(path.name for path in exported.iterdir()) == [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "spiece.model",
+    "tokenizer_config.json",
+  ]
+  bundle = pathlib.Path(__file__).parents[1] / "tasks" / "bundle"
+  assert filecmp.cmp(
+    exported / "spiece.model", bundle / "en_es_4k.model", shallow=False
+  )
+  fields = json.loads((exported / "tokenizer_config.json").read_text())
+  assert fields["extra_ids"] == 100
+
+
+def test_a_run_its_export_and_its_import_answer_alike(
+  run_dir, exported, imported
+):
+  own_file = run_dir / "model.gin"
+  expected = answers(run_dir, own_file, run_dir, "a.jsonl")
+  assert answers(run_dir, own_file, exported, "b.jsonl") == expected
+  scanned = answers(run_dir, imported / "model.gin", imported, "c.jsonl")
+  direct = answers(run_dir, imported / "model.gin", exported, "d.jsonl")
+  assert scanned == direct
+  assert len(expected) == len(scanned) == 12
+
+
+def test_an_import_is_evaluated_like_a_run(run_dir, imported):
+  done = command(
+    run_dir,
+    "evaluate",
+    f"--gin_file={imported}/model.gin",
+    "--gin_file=runs/eval.gin",
+    f"--gin.CHECKPOINT_PATH={imported}",
+    f"--gin.OUTPUT_DIR={run_dir.parent}/evaluation",
+    "--gin.MIXTURE_OR_TASK_NAME=elements_qa",
+    f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
+    "--gin.EVAL_STEPS=1",
+    "--gin.INFER_EVAL_EXAMPLES=4",
+    "--gin.EVAL_BATCH_SIZE=4",
+  )
+  assert done.returncode == 0, done.stderr
+
+
+def test_training_starts_from_a_directory_of_transformers(run_dir, exported):
+  model_file = run_dir / "model.gin"
+  losses = []
+  for path in (exported, run_dir / "checkpoint_4"):
+    done = finetune(run_dir, model_file, path, f"tuned_{path.name}")
+    assert done.returncode == 0, done.stderr
+    log = run_dir.parent / f"tuned_{path.name}" / "metrics.jsonl"
+    losses.append(
+      [
+        {k: v for k, v in json.loads(line).items() if "loss" in k}
+        for line in log.read_text().splitlines()
+      ]
+    )
+  assert losses[0] == losses[1]
+  assert any(losses[0])
+
+
+def test_another_size_stops_a_start_with_the_bindings(run_dir, exported):
+  done = finetune(
+    run_dir,
+    run_dir / "model.gin",
+    exported,
+    "wrong",
+    "--gin.networks.T5Config.emb_dim=48",
+  )
+  assert done.returncode == 2
+  assert "networks.T5Config.emb_dim = 48; the checkpoint has 32" in done.stderr
+
+
+def test_another_vocabulary_stops_a_start(run_dir, exported):
+  other = run_dir.parent / "other"
+  shutil.copytree(exported, other)
+  settings = {"tokenizer_class": "ByT5Tokenizer"}
+  (other / "tokenizer_config.json").write_text(json.dumps(settings))
+  done = command(
+    run_dir,
+    "evaluate",
+    f"--gin_file={run_dir}/model.gin",
+    "--gin_file=runs/eval.gin",
+    f"--gin.CHECKPOINT_PATH={other}",
+    f"--gin.OUTPUT_DIR={run_dir.parent}/none",
+    "--gin.MIXTURE_OR_TASK_NAME=elements_qa",
+    f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
+  )
+  assert done.returncode == 2
+  assert "comes with the vocabulary bytes:125" in done.stderr
