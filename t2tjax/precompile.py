@@ -64,7 +64,7 @@ def precompile(
 
   start = time.perf_counter()
   with partitioner.activate():
-    compiled = trainer.compile_train_step(
+    compiled: Any = trainer.compile_train_step(
       model, partitioner, axes, abstract, batch_spec, dropout_seed=random_seed
     )
   seconds = time.perf_counter() - start

@@ -19,7 +19,8 @@ _MAX_POSITIONAL_PARAMETERS = 8
 
 def is_run_function(path: pathlib.Path, function: ast.FunctionDef) -> bool:
   """The one function a command is named after, e.g. train() in train.py."""
-  return path.parent == _ROOT / "t2tjax" and function.name == path.stem
+  commands = (_ROOT / "t2tjax", _ROOT / "t2tjax" / "compat" / "t5x")
+  return path.parent in commands and function.name == path.stem
 
 
 @pytest.mark.parametrize(

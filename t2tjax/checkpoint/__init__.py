@@ -21,6 +21,7 @@ from t2tjax.checkpoint.integrity import (
 from t2tjax.checkpoint.metadata import check_metadata, read_record
 from t2tjax.checkpoint.params import (
   read_metadata,
+  read_step,
   restore_params,
   restore_state,
 )
@@ -39,6 +40,7 @@ __all__ = [
   "identity",
   "open_source",
   "read_metadata",
+  "read_step",
   "read_record",
   "restore_params",
   "restore_state",

@@ -90,6 +90,10 @@ class RestoreCheckpointConfig:
       leaves it as initialised.
     params_only: True takes the parameters alone (fine-tuning), False also
       the optimizer state, the step and the position in the data.
+    keep_step: True counts steps on from the checkpoint's also when only
+      parameters are taken.
+    keep_data_position: False starts at the beginning of the data also when
+      everything else is taken.
   """
 
   path: str
@@ -98,6 +102,8 @@ class RestoreCheckpointConfig:
   assignment_map: Sequence[tuple[str, str | None]] = ()
   strict: bool = True
   params_only: bool = True
+  keep_step: bool = False
+  keep_data_position: bool = True
 
   def __post_init__(self):
     if self.mode not in ("specific", "latest", "all"):

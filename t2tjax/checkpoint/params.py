@@ -80,6 +80,19 @@ def _first_whole(path: epath.PathLike, mode: str) -> epath.Path:
   return checkpointer.first_whole(_candidates(path, mode))
 
 
+def read_step(path: epath.PathLike, *, mode: str = "specific") -> int:
+  """Returns the number of optimizer steps behind a checkpoint.
+
+  Args:
+    path: see `restore_params`.
+    mode: see `restore_params`.
+  """
+  source = formats.open_source(path)
+  if source is not None:
+    return source.step
+  return metadata_lib.read_record(_candidates(path, mode)[0])["step"]
+
+
 def read_metadata(
   path: epath.PathLike, *, mode: str = "specific"
 ) -> dict[str, Any]:

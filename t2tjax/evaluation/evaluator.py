@@ -30,6 +30,7 @@ class Evaluator:
     num_examples: int | None = None,
     num_samples: int = 3,
     predictions_dir: str | None = None,
+    num_predictions: int | None = None,
     num_resamples: int = 0,
     allow_no_metrics: bool = False,
     made_up_personal_data: Sequence[str] = ("pii_templates", "pii_values"),
@@ -44,6 +45,8 @@ class Evaluator:
       num_samples: how many samples a result shows.
       predictions_dir: where to write `<step>/<task>.jsonl` with all texts, if
         anywhere.
+      num_predictions: how many examples' texts are written there; None for
+        all.
       num_resamples: draws of the examples from which the confidence intervals
         of all metrics are taken; 0 for none. Each computes every metric anew.
       allow_no_metrics: let tasks that have no metric function pass.
@@ -60,6 +63,7 @@ class Evaluator:
     self._num_examples = num_examples
     self._num_samples = num_samples
     self._predictions_dir = predictions_dir
+    self._num_predictions = num_predictions
     self._num_resamples = num_resamples
     self._allow_no_metrics = allow_no_metrics
     self._made_up = tuple(made_up_personal_data)
@@ -162,7 +166,9 @@ class Evaluator:
       samples = [sample.withheld() for sample in samples]
     elif self._predictions_dir and jax.process_index() == 0:
       folder = pathlib.Path(self._predictions_dir) / str(step)
-      results.write_predictions(folder / f"{task.name}.jsonl", samples)
+      results.write_predictions(
+        folder / f"{task.name}.jsonl", samples[: self._num_predictions]
+      )
     every = max(1, len(samples) // max(1, self._num_samples))
     return results.EvalResult(
       task=task.name,

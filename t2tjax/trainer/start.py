@@ -126,7 +126,7 @@ def initial_state(
       restore.path, abstract, mode=restore.mode
     )
     origin = f"continued from {restore.path}, optimizer included"
-    if source is None:
+    if source is None and restore.keep_data_position:
       feed.restore(feed_state)
     else:
       origin += ", at the start of the data"
@@ -152,8 +152,12 @@ def initial_state(
     lambda params: model.optimizer_def.init(params, axes.params),
     out_shardings=shardings,
   )(params)
-  step = jax.device_put(jnp.int32(0), abstract.step.sharding)
-  state = state_lib.TrainState(step, params, opt_state)
+  step = 0
+  if restore.keep_step:
+    step = checkpoint.read_step(restore.path, mode=restore.mode)
+  state = state_lib.TrainState(
+    jax.device_put(jnp.int32(step), abstract.step.sharding), params, opt_state
+  )
   return Start(state, f"parameters of {restore.path}, a new optimizer state")
 
 

@@ -31,7 +31,9 @@ class Stop:
 class StopCondition(Protocol):
   """A rule that may end a run after an evaluation."""
 
-  metric: str
+  @property
+  def metric(self) -> str:
+    """The `<task>/<metric>` it looks at."""
 
   def __call__(self, history: History) -> Stop | None:
     """Returns why to stop now, or None to go on."""
