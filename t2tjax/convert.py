@@ -64,7 +64,7 @@ def convert(
       not beside the checkpoint.
     vocabulary: SentencePiece file, if none comes with the checkpoint.
     dtype: of the parameters written; None keeps them as they are.
-    vocab_size: rows of the embedding written, padded with zeros or cut; None
+    vocab_size: rows of the embedding written, padded or cut; None
       keeps them as they are.
     scan: whether layers are stacked, where the target can have both.
     max_shard_bytes: of a safetensors file.
@@ -217,9 +217,8 @@ class _View(formats.Source):
     self._advance(array.nbytes)
     wanted = self.shapes[name]
     if array.shape != wanted.shape:
-      common = tuple(map(slice, map(min, array.shape, wanted.shape)))
-      resized = np.zeros(wanted.shape, wanted.dtype)
-      resized[common] = array[common]
+      resized = np.empty(wanted.shape, wanted.dtype)
+      formats.copy_rows(resized, array, name)
       return resized
     return array.astype(wanted.dtype, copy=False)
 

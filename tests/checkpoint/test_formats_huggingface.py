@@ -249,12 +249,26 @@ def test_vocabulary_rows_are_padded_or_cut_and_it_is_said(
     ("token_embedder/embedding", theirs["shared.weight"]),
     ("decoder/logits_dense/kernel", theirs["lm_head.weight"]),
   ):
-    expected = np.zeros((rows, huggingface_models.EMB), np.float32)
-    expected[:40] = array[:rows]
+    expected = np.concatenate([array, np.repeat(array[:1], 8, axis=0)])[:rows]
     found = ours[name] if "embedding" in name else ours[name].T
     np.testing.assert_array_equal(found, expected)
-  verb = "cut" if rows < 40 else "padded with zeros"
+  verb = "cut" if rows < 40 else "padded"
   assert sum(f"40 vocabulary rows {verb} to {rows}" in w for w in warnings) == 2
+
+
+def test_padding_rows_have_the_logit_of_the_padding(tmp_path):
+  huggingface_models.make(tmp_path, "t5_1_0")
+  config = dataclasses.replace(
+    formats.open_source(tmp_path).config, vocab_size=48
+  )
+  params = checkpoint.restore_params(tmp_path, abstract_params(config))
+  tokens = jnp.arange(2, 8, dtype=jnp.int32)[None]
+  logits = networks.EncoderDecoder(config).apply(
+    {"params": params}, tokens, tokens
+  )
+  np.testing.assert_array_equal(
+    logits[..., 40:], np.repeat(logits[..., :1], 8, axis=-1)
+  )
 
 
 def test_another_vocabulary_is_no_padding(tmp_path):

@@ -11,6 +11,7 @@ from t2tjax.checkpoint.formats.base import (
   VOCABULARY_AXIS,
   Source,
   check_config,
+  copy_rows,
   describe_rows,
   restore_named,
 )
@@ -19,12 +20,11 @@ __all__ = [
   "VOCABULARY_AXIS",
   "Source",
   "check_config",
+  "copy_rows",
   "describe_rows",
   "open_source",
   "restore_named",
 ]
-
-_T5X_FILE = "checkpoint"
 
 
 def open_source(path: epath.PathLike) -> Source | None:
@@ -52,10 +52,12 @@ def open_source(path: epath.PathLike) -> Source | None:
 
 
 def _t5x_directory(root: epath.Path) -> epath.Path | None:
-  if (root / _T5X_FILE).is_file():
+  from t2tjax.checkpoint.formats import t5x
+
+  if t5x.is_checkpoint(root):
     return root
   for step in reversed(directory_lib.steps_in(root)):
     directory = directory_lib.checkpoint_dir(root, step)
-    if (directory / _T5X_FILE).is_file():
+    if t5x.is_checkpoint(directory):
       return directory
   return None

@@ -135,12 +135,10 @@ class _Plan:
   Attributes:
     leaf: wanted shape, dtype and sharding.
     parts: what is stored of it, layer by layer.
-    rows: vocabulary rows of it that are stored and wanted, or None for all.
   """
 
   leaf: jax.ShapeDtypeStruct
   parts: stacking.Stored
-  rows: tuple[slice, ...]
 
 
 def restore_named(
@@ -153,7 +151,7 @@ def restore_named(
   """Reads a model's leaves, one after the other, and places each.
 
   The largest comes first, so that at no time much more than the result is in
-  memory. Vocabulary rows are padded with zeros or cut, which is logged.
+  memory. Vocabulary rows are padded or cut, which is logged.
 
   Args:
     source: the checkpoint.
@@ -176,13 +174,12 @@ def restore_named(
     if parts is None:
       missing.append(stored_name)
       continue
-    rows = _common_rows(stored_name, parts.shape, leaf.shape)
-    if rows is None:
+    if not _fits(stored_name, parts.shape, leaf.shape):
       wrong.append(
         f"{name}: stored {list(parts.shape)}, the model has {list(leaf.shape)}"
       )
       continue
-    plans[name] = _Plan(leaf, parts, rows)
+    plans[name] = _Plan(leaf, parts)
     said = describe_rows(parts.shape, leaf.shape)
     if said:
       logging.warning("%s of %s: %s.", stored_name, source.path, said)
@@ -208,35 +205,53 @@ def describe_rows(stored: Sequence[int], wanted: Sequence[int]) -> str:
   """Returns how vocabulary rows are padded or cut, '' if they are neither."""
   for have, want in zip(stored, wanted, strict=True):
     if have < want:
-      return f"{have} vocabulary rows padded with zeros to {want}"
+      return f"{have} vocabulary rows padded to {want} with copies of row 0"
     if have > want:
       return f"{have} vocabulary rows cut to {want}"
   return ""
 
 
-def _common_rows(
-  name: str, stored: tuple[int, ...], wanted: tuple[int, ...]
-) -> tuple[slice, ...] | None:
-  """Returns the part that both shapes have, or None if they do not fit."""
-  axis = VOCABULARY_AXIS.get(name)
+def copy_rows(target: np.ndarray, array: np.ndarray, name: str) -> None:
+  """Copies a parameter into one with more or fewer vocabulary rows.
+
+  Rows that are not stored become copies of row 0, the padding. As that is no
+  target of a loss its logit is low, and so is theirs; rows of zeros would have
+  the logit 0, which in a model trained with z-loss is that of the best.
+
+  Args:
+    target: is overwritten.
+    array: as stored.
+    name: of the parameter.
+  """
+  common = tuple(map(slice, map(min, target.shape, array.shape)))
+  target[common] = array[common]
+  if target.shape != array.shape:
+    axis = VOCABULARY_AXIS[name]
+    rows = np.moveaxis(target, axis, 0)
+    rows[array.shape[axis] :] = rows[0]
+
+
+def _fits(name: str, stored: Sequence[int], wanted: Sequence[int]) -> bool:
+  """Returns whether shapes are the same but for padding rows."""
   if len(stored) != len(wanted):
-    return None
-  for i, (have, want) in enumerate(zip(stored, wanted, strict=True)):
-    if have != want and (i != axis or abs(have - want) > _MAX_PADDING_ROWS):
-      return None
-  return tuple(slice(0, n) for n in map(min, stored, wanted))
+    return False
+  axis = VOCABULARY_AXIS.get(name)
+  return all(
+    have == want or (i == axis and abs(have - want) <= _MAX_PADDING_ROWS)
+    for i, (have, want) in enumerate(zip(stored, wanted, strict=True))
+  )
 
 
 def _place(source: Source, plan: _Plan) -> jax.Array:
   """Reads a leaf and puts it on the devices that its sharding names."""
   leaf, parts = plan.leaf, plan.parts
-  complete = parts.shape == tuple(leaf.shape)
-  buffer = _aligned(leaf.shape, leaf.dtype, zeros=not complete)
+  buffer = _aligned(leaf.shape, leaf.dtype)
   if parts.stacked:
     for index, name in enumerate(parts.names):
       buffer[index] = source.read(name)
   else:
-    buffer[plan.rows] = source.read(parts.names[0])[plan.rows]
+    name = parts.names[0]
+    copy_rows(buffer, source.read(name), name)
   sharding = getattr(leaf, "sharding", None)
   if sharding is None or len(sharding.device_set) == 1:
     # A CPU device takes an aligned buffer as it is.
@@ -246,10 +261,10 @@ def _place(source: Source, plan: _Plan) -> jax.Array:
   )
 
 
-def _aligned(shape: Sequence[int], dtype: Any, *, zeros: bool) -> np.ndarray:
+def _aligned(shape: Sequence[int], dtype: Any) -> np.ndarray:
   """Returns a buffer as a device of this machine could use it itself."""
   dtype, alignment = jnp.dtype(dtype), 64
   size = math.prod(shape) * dtype.itemsize
-  memory = (np.zeros if zeros else np.empty)(size + alignment, np.uint8)
+  memory = np.empty(size + alignment, np.uint8)
   start = -memory.ctypes.data % alignment
   return memory[start : start + size].view(dtype).reshape(shape)
