@@ -33,6 +33,7 @@ LAYERS = {
   "export": 5,
   "config": 7,
   "compat": 7,
+  "loading": 8,
   "convert": 8,
 }
 _RUN_LAYER = 6

@@ -108,7 +108,7 @@ class FileInputs:
     """Returns the input in a line; see `Inputs`."""
     texts, row = self._texts(line, targets=targets)
     tokens = {
-      name: _encode(vocabulary, texts[name], self.add_eos or name == "targets")
+      name: encode(vocabulary, texts[name], self.add_eos or name == "targets")
       for name, vocabulary in (
         ("inputs", model.input_vocabulary),
         ("targets", model.output_vocabulary),
@@ -252,6 +252,7 @@ class TaskInputs:
     return Input({**line.place, **texts}, {n: tokens[n] for n in names})
 
 
-def _encode(vocabulary: Any, text: str, eos: bool) -> np.ndarray:
+def encode(vocabulary: Any, text: str, eos: bool) -> np.ndarray:
+  """Returns the ids of a text, with EOS if wanted and there is one."""
   end = [vocabulary.eos_id] if eos and vocabulary.eos_id is not None else []
   return np.asarray(vocabulary.encode(text) + end, np.int32)

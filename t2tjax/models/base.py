@@ -6,8 +6,9 @@ by the caller. May import: layers 0-3.
 """
 
 import abc
+import copy
 import inspect
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from flax import linen as nn
 import jax
@@ -50,6 +51,12 @@ class LanguageModel(abc.ABC):
     self._label_smoothing = label_smoothing
     self._z_loss = z_loss
     self._factor = normalizing.canonical_factor(loss_normalizing_factor)
+
+  def with_decode_fn(self, decode_fn: decoding.DecodeFn) -> Self:
+    """Returns this model with another decoding function."""
+    model = copy.copy(self)
+    model._decode_fn = decode_fn
+    return model
 
   def check_vocabulary(self) -> None:
     """Raises ValueError if the network has too few rows for the vocabulary.
