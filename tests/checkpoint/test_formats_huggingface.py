@@ -354,6 +354,7 @@ def test_other_paths_are_left_to_others(tmp_path):
   assert formats.open_source(tmp_path) is None
   assert formats.open_source(tmp_path / "nowhere") is None
   (tmp_path / "checkpoint_3" / "state").mkdir(parents=True)
+  (tmp_path / "checkpoint_3" / "metadata.json").write_text("{}")
   assert formats.open_source(tmp_path) is None
 
 

@@ -151,7 +151,8 @@ def restore_named(
   """Reads a model's leaves, one after the other, and places each.
 
   The largest comes first, so that at no time much more than the result is in
-  memory. Vocabulary rows are padded or cut, which is logged.
+  memory; of one size, the order is that of `Source.shapes`. Vocabulary rows
+  are padded or cut, which is logged.
 
   Args:
     source: the checkpoint.
@@ -194,11 +195,15 @@ def restore_named(
     )
   for note in source.notes:
     logging.warning("%s: %s", source.path, note)
-  by_size = sorted(
-    plans,
-    key=lambda name: -math.prod(plans[name].leaf.shape),
-  )
-  return {name: _place(source, plans[name]) for name in by_size}
+  positions = {name: i for i, name in enumerate(source.shapes)}
+
+  def order(name: str) -> tuple[int, int]:
+    plan = plans[name]
+    return -math.prod(plan.leaf.shape), positions[plan.parts.names[0]]
+
+  return {
+    name: _place(source, plans[name]) for name in sorted(plans, key=order)
+  }
 
 
 def describe_rows(stored: Sequence[int], wanted: Sequence[int]) -> str:
