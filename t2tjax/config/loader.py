@@ -170,17 +170,9 @@ def load(
   Raises:
     ConfigError: naming every mistake that was found.
   """
-  gin_runtime.reset()
-  finder = files.Finder(search_paths, allow_remote=allow is not None)
-  reader = _Reader(
-    names.Names(run_function, importer, allow), finder, errors.Problems()
+  reader = _read(
+    run_function, gin_files, bindings, search_paths, allow, importer
   )
-  reader.check_files_exist(gin_files)
-  for name in gin_files:
-    reader.read_file(name, f"--gin_file={name}")
-  reader.read_flags(bindings)
-  if reader.unreadable:
-    reader.problems.raise_if_any()
   program = reader.program()
   reader.problems.secrets = resolved.secrets(program)
   reach = checks.check(program, reader.problems)
@@ -199,6 +191,54 @@ def load(
     reach=reach,
     argv=argv,
   )
+
+
+def read(
+  run_function: Callable[..., Any],
+  gin_files: Sequence[str],
+  *,
+  search_paths: Sequence[str] = (),
+  importer: names.Importer = importlib.import_module,
+) -> values.Program:
+  """Reads files that need not be a whole configuration.
+
+  Args:
+    run_function: See `load`, as for the others.
+    gin_files: Files in order.
+    search_paths: Directories to look for gin files in.
+    importer: Imports the modules that gin files name.
+
+  Returns:
+    All that they bind, with every name resolved.
+
+  Raises:
+    ConfigError: naming what cannot be read, or leads nowhere.
+  """
+  reader = _read(run_function, gin_files, (), search_paths, None, importer)
+  reader.problems.raise_if_any()
+  return reader.program()
+
+
+def _read(
+  run_function: Callable[..., Any],
+  gin_files: Sequence[str],
+  bindings: Sequence[str],
+  search_paths: Sequence[str],
+  allow: Sequence[str] | None,
+  importer: names.Importer,
+) -> _Reader:
+  gin_runtime.reset()
+  finder = files.Finder(search_paths, allow_remote=allow is not None)
+  reader = _Reader(
+    names.Names(run_function, importer, allow), finder, errors.Problems()
+  )
+  reader.check_files_exist(gin_files)
+  for name in gin_files:
+    reader.read_file(name, f"--gin_file={name}")
+  reader.read_flags(bindings)
+  if reader.unreadable:
+    reader.problems.raise_if_any()
+  return reader
 
 
 class _Reader:
