@@ -5,6 +5,7 @@ records, the order depends on the number of hosts. Imported by `feed` when
 needed, since it imports TensorFlow. May import: `data`.
 """
 
+import atexit
 import base64
 import functools
 import os
@@ -104,6 +105,7 @@ class StreamingFeed:
   def _start(self) -> None:
     # A second iterator over one dataset object would be shuffled anew.
     self._iterator = iter(self._build())
+    atexit.register(self.close)
     self._snapshot = None
     self._since = 0
 
@@ -179,4 +181,6 @@ class StreamingFeed:
     self._since = state["batches_since"]
 
   def close(self) -> None:
-    """Nothing runs in the background but tf.data itself."""
+    """Ends the pipeline; without that, Python steps in it block the exit."""
+    self._iterator = None
+    atexit.unregister(self.close)
