@@ -14,7 +14,6 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from t2tjax import checkpoint
+from t2tjax import checkpoint, loading
 from t2tjax.checkpoint import config as config_lib
 from t2tjax.checkpoint import formats, stacking
 from t2tjax.checkpoint.formats import huggingface_writer, own
@@ -32,8 +31,6 @@ from t2tjax.data import vocabularies
 _FORMATS = {"t2tjax": "t2tjax", "hf": "huggingface", "t5x": "t5x"}
 _MODEL_FILE = "model.gin"
 _VOCABULARY_FILE = "spiece.model"
-_NO_FILE = "no vocabulary"
-_NUM_SENTINELS = 100
 # What model_gin always binds, as templates of families do.
 _FAMILY_FIELDS = ("mlp_activations", "logits_via_embedding")
 # What the templates bind to a macro.
@@ -92,6 +89,11 @@ def convert(
     view = _View(source, dtype=dtype, vocab_size=vocab_size, advance=advance)
     notes += view.notes
     if target_format == "t2tjax":
+      if source_format == "t2tjax":
+        notes.append(
+          f"{_MODEL_FILE} has the network and the vocabulary; copy other"
+          " settings, such as a decode_fn, from that of the run."
+        )
       _write_own(directory, output, view, scan=scan, notes=notes)
     elif target_format == "hf":
       notes += huggingface_writer.write(
@@ -112,14 +114,14 @@ def _open(
 ) -> formats.Source:
   """Opens the input and adds what the flags say about it."""
   source = formats.open_source(path)
-  given = None if model is None else _load_model(model)
+  given = None if model is None else loading.model_of_gin([model])
   if source is None:
     if source_format != "t2tjax":
       raise ValueError(
         f"--input={path} holds no checkpoint of {_FORMATS[source_format]};"
         " is it one of t2tjax (--from=t2tjax)?"
       )
-    given = given or _load_model(_model_file(path))
+    given = given or loading.model_of_gin([_model_file(path)])
     source = own.OwnSource(path, config=given.module.config)
   elif source.format != _FORMATS[source_format]:
     names = {name: flag for flag, name in _FORMATS.items()}
@@ -131,7 +133,9 @@ def _open(
     formats.check_config(source, given.module.config)
     source.config = given.module.config
   if vocabulary is not None:
-    source.vocabulary = _given_vocabulary(vocabulary, source)
+    assert source.config is not None
+    rows = source.config.vocab_size
+    source.vocabulary = loading.sentencepiece(vocabulary, rows).spec()
   elif source.vocabulary is None and given is not None:
     # It has no description, or its file is not there.
     with contextlib.suppress(AttributeError, ValueError):
@@ -140,43 +144,13 @@ def _open(
 
 
 def _model_file(path: str) -> str:
-  root = pathlib.Path(path).expanduser().absolute()
-  for directory in (root, root.parent):
-    if (directory / _MODEL_FILE).exists():
-      return str(directory / _MODEL_FILE)
-  raise ValueError(
-    f"--input={path} has no {_MODEL_FILE}, neither in it nor beside it; give"
-    " --model, a gin file that defines MODEL."
-  )
-
-
-def _load_model(gin_file: str) -> Any:
-  """Returns the model that a gin file defines, without an optimizer."""
-  from t2tjax.config import loader
-
-  with tempfile.TemporaryDirectory() as directory:
-    # Files, as theirs may bind these again or have no use for them.
-    before, after = (os.path.join(directory, n) for n in ("before", "after"))
-    pathlib.Path(before).write_text(f"VOCABULARY_FILE = {_NO_FILE!r}\n")
-    pathlib.Path(after).write_text("OPTIMIZER = None\nDROPOUT_RATE = 0.0\n")
-    return loader.load(
-      _described, [before, gin_file, after], ["_described.model=%MODEL"]
-    ).arguments()["model"]
-
-
-def _described(*, model: Any) -> None:
-  """Stands for a run function, as `loader` configures one."""
-
-
-def _given_vocabulary(file: str, source: formats.Source) -> dict[str, Any]:
-  """Returns the description of --vocabulary; sentinels fill the rows."""
-  plain = vocabularies.SentencePieceVocabulary(file)
-  assert source.config is not None
-  # As T5's own: sentinels at the end, unless they are inside.
-  room = source.config.vocab_size - plain.vocab_size
-  needs = plain.num_sentinels == 0 and room >= _NUM_SENTINELS
-  extra_ids = _NUM_SENTINELS if needs else 0
-  return vocabularies.SentencePieceVocabulary(plain.path, extra_ids).spec()
+  file = loading.model_file(str(pathlib.Path(path).expanduser().absolute()))
+  if file is None:
+    raise ValueError(
+      f"--input={path} has no {_MODEL_FILE}, neither in it nor beside it; give"
+      " --model, a gin file that defines MODEL."
+    )
+  return file
 
 
 class _View(formats.Source):

@@ -61,11 +61,20 @@ def load(
   source = checkpoint.open_source(path)
   files = [gin_file] if isinstance(gin_file, str) else list(gin_file)
   if source is None and not files and config is None:
-    files = [_model_file(path)]
+    file = model_file(path)
+    if file is None:
+      raise ValueError(
+        f"load: {path} is neither a Hugging Face directory (config.json and"
+        " model.safetensors) nor a T5X checkpoint, and has no model.gin as a"
+        " run of t2tjax has. Give gin_file= or config=."
+      )
+    files = [file]
   if files:
     model = model_of_gin(files, gin_bindings)
   else:
-    config = config or (source.config if source is not None else None)
+    if config is None and source is not None and source.config is not None:
+      # Scanned layers decode as fast and compile faster.
+      config = dataclasses.replace(source.config, scan_layers=True)
     if config is None:
       raise ValueError(
         f"load: {path} does not say what its network is. Give gin_file=, such"
@@ -111,24 +120,40 @@ def model_of_gin(
     return loader.load(
       _describe,
       [before, *gin_files, after],
-      ["_describe.model=%MODEL", *bindings],
+      [
+        "_describe.model=%MODEL",
+        "_describe.others=(%VOCABULARY_FILE, %OPTIMIZER, %DROPOUT_RATE)",
+        *bindings,
+      ],
     ).arguments()["model"]
 
 
-def _describe(*, model: Any) -> None:
-  """Stands for a run function, as `loader` configures one."""
+def _describe(*, model: Any, others: Any) -> None:
+  """Stands for a run function; uses macros that the model may not use."""
 
 
-def _model_file(path: str) -> str:
+def model_file(path: str) -> str | None:
+  """Returns the `model.gin` in or beside a checkpoint, if there is one."""
   for directory in (path, os.path.dirname(path)):
     file = os.path.join(directory, _MODEL_FILE)
     if os.path.exists(file):
       return file
-  raise ValueError(
-    f"load: {path} is neither a Hugging Face directory (config.json and"
-    " model.safetensors) nor a T5X checkpoint, and has no model.gin as a run"
-    " of t2tjax has. Give gin_file= or config=."
-  )
+  return None
+
+
+def sentencepiece(file: str, rows: int) -> vocabularies.SentencePieceVocabulary:
+  """Returns the vocabulary of a file with the sentinels that T5's own has.
+
+  A hundred at the end, unless they are inside.
+
+  Args:
+    file: SentencePiece model.
+    rows: of the embedding, which the sentinels must fit into.
+  """
+  plain = vocabularies.SentencePieceVocabulary(file)
+  has_room = rows >= plain.vocab_size + _NUM_SENTINELS
+  needs = has_room and not plain.num_sentinels
+  return dataclasses.replace(plain, extra_ids=_NUM_SENTINELS if needs else 0)
 
 
 def _model_of_config(config: Any) -> base.LanguageModel:
@@ -150,14 +175,7 @@ def _set_vocabulary(
   """Gives a model the vocabulary, or one that says why there is none."""
   rows = model.module.config.vocab_size
   if isinstance(vocabulary, str):
-    plain = vocabularies.SentencePieceVocabulary(vocabulary)
-    # As T5's own: sentinels at the end, unless they are inside.
-    needs = (
-      not plain.num_sentinels and rows >= plain.vocab_size + _NUM_SENTINELS
-    )
-    vocabulary = dataclasses.replace(
-      plain, extra_ids=_NUM_SENTINELS if needs else 0
-    )
+    vocabulary = sentencepiece(vocabulary, rows)
   if vocabulary is not None:
     model.input_vocabulary = model.output_vocabulary = vocabulary
     return

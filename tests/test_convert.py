@@ -1,9 +1,11 @@
 """The command convert: round trips, and what other commands do with it."""
 
+import dataclasses
 import filecmp
 import json
 import pathlib
 import shutil
+import types
 
 import huggingface_models
 import jax
@@ -13,10 +15,11 @@ import pytest
 import safetensors.numpy
 import tiny_runs
 
-from t2tjax import checkpoint, convert, networks
+from t2tjax import checkpoint, convert, data, loading, networks
 from t2tjax.checkpoint import formats
 from t2tjax.checkpoint.formats import own
 
+SIZES = dict(vocab_size=264, emb_dim=4, num_heads=1, head_dim=8, mlp_dim=12)
 LENGTHS = "{'inputs': 32, 'targets': 8}"
 
 
@@ -122,6 +125,33 @@ def test_vocabulary_rows_are_changed_and_it_is_in_the_metadata(tmp_path):
   np.testing.assert_array_equal(
     embedding[40:], np.repeat(theirs["shared.weight"][:1], 8, axis=0)
   )
+
+
+@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize(
+  "config",
+  [
+    networks.T5Config(
+      **SIZES, num_encoder_layers=2, num_decoder_layers=1,
+      relpos_bias="per_layer", relpos_num_buckets=16,
+    ),
+    networks.T5Config(
+      **SIZES, num_encoder_layers=1, num_decoder_layers=3,
+      mlp_activations=("relu",), logits_via_embedding=True,
+    ),
+    networks.DecoderOnlyConfig(**SIZES, num_layers=2),
+  ],
+)  # fmt: skip
+def test_model_file_defines_the_network_that_was_converted(
+  tmp_path, config, scan
+):
+  source = types.SimpleNamespace(config=config, description="x", path="y")
+  vocabulary = {"kind": "bytes", "extra_ids": 3}
+  file = tmp_path / "model.gin"
+  file.write_text(convert.model_gin(source, vocabulary, scan=scan))
+  model = loading.model_of_gin([str(file)])
+  assert model.module.config == dataclasses.replace(config, scan_layers=scan)
+  assert model.output_vocabulary == data.ByteVocabulary(3)
 
 
 def test_nothing_is_left_of_what_failed(tmp_path, monkeypatch):

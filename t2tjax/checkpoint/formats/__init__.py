@@ -41,23 +41,15 @@ def open_source(path: epath.PathLike) -> Source | None:
   Raises:
     ValueError: if it is one that cannot be read; says why and what to do.
   """
+  # Only starting from a checkpoint pays for these.
+  from t2tjax.checkpoint.formats import huggingface, t5x
+
   root = directory_lib.absolute(path)
-  if (t5x_directory := _t5x_directory(root)) is not None:
-    from t2tjax.checkpoint.formats import t5x
-
-    return t5x.T5XSource(t5x_directory)
-  from t2tjax.checkpoint.formats import huggingface
-
-  return huggingface.open_directory(root)
-
-
-def _t5x_directory(root: epath.Path) -> epath.Path | None:
-  from t2tjax.checkpoint.formats import t5x
-
-  if t5x.is_checkpoint(root):
-    return root
-  for step in reversed(directory_lib.steps_in(root)):
-    directory = directory_lib.checkpoint_dir(root, step)
+  newest = [
+    directory_lib.checkpoint_dir(root, step)
+    for step in directory_lib.steps_in(root)[-1:]
+  ]
+  for directory in (root, *newest):
     if t5x.is_checkpoint(directory):
-      return directory
-  return None
+      return t5x.T5XSource(directory)
+  return huggingface.open_directory(root)
