@@ -78,7 +78,8 @@ class Adafactor(Optimizer):
       parameter; an `HParamMap` of booleans decides by name.
     beta1: momentum; None keeps none and saves its memory.
     decay_rate: the second moment decays by 1 - t ** -decay_rate.
-    step_offset: step at which t is 1; earlier steps count as 1.
+    step_offset: step at which t is 1; earlier steps count as 1 (in T5X, their
+      updates are NaN).
     clipping_threshold: largest RMS of an update before scaling, or None.
     weight_decay_rate: parameters shrink by this fraction per step.
     weight_decay_rate_lr_exponent: multiplies the weight decay rate (1 if it is
@@ -91,8 +92,14 @@ class Adafactor(Optimizer):
     factor_map: `HParamMap` to tuples of `row`, `column`, `batch`, `none`, or
       to `heuristic` for rule 2 or None for no factoring.
     logical_factor_rules: kinds by logical axis name; T5X's by default.
-    global_norm_clip_threshold: gradients are scaled to at most this norm.
+    global_norm_clip_threshold: gradients are scaled to at most this norm; None
+      or 0 leaves them as they are.
     skip_nan_updates: elements whose update is NaN stay as they were.
+    stacked_as_t5x: updates stacked (scanned) layers as T5X does, also where
+      that is not the update of unrolled ones: matrices are factored whatever
+      their size, and without `factored` all layers share one scale and one
+      clipping. With dimensions of at least `min_dim_size_to_factor`, as all
+      but the tiniest models have, only the latter differs.
   """
 
   factored: bool = True
@@ -112,6 +119,7 @@ class Adafactor(Optimizer):
   logical_factor_rules: Mapping[str, str] | None = None
   global_norm_clip_threshold: float | None = None
   skip_nan_updates: bool = False
+  stacked_as_t5x: bool = False
 
   def __post_init__(self):
     if not self.factored and self.factor_map is not None:
@@ -133,6 +141,8 @@ class Adafactor(Optimizer):
   ) -> FactorPlan:
     """Returns how the parameter of this name, shape and axes is treated."""
     if not self.factored:
+      if self.stacked_as_t5x:
+        return FactorPlan(tuple(range(len(shape))))
       kinds = self._kinds_by_axis(name, logical_axes)
       return FactorPlan(_dims(kinds, "row", "column", "none"))
     rule: Any = "heuristic"
@@ -149,12 +159,12 @@ class Adafactor(Optimizer):
       )
     mean_dims = _dims(kinds, "row", "column", "none")
     stacked = len(mean_dims) < len(shape)
-    if len(mean_dims) <= 2 and not (explicit and stacked):
+    by_size = not (stacked and (explicit or self.stacked_as_t5x))
+    if len(mean_dims) <= 2 and by_size:
       return self._heuristic_plan(shape, mean_dims)
-    present = set(kinds)
-    if not {"row", "column"} <= present:
+    if not {"row", "column"} <= set(kinds):
       return FactorPlan(mean_dims)
-    if "none" in present:
+    if "none" in kinds and not explicit:
       raise ValueError(
         f"Parameter {name} {logical_axes} has the factor rule {kinds}: with "
         "rows and columns, no dimension can be none. Correct "

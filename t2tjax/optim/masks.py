@@ -55,8 +55,11 @@ def global_norm(tree: PyTree) -> Array:
 
 
 def global_norm_clip(grads: Params, threshold: float | None) -> Params:
-  """Scales all gradients so that their global norm is at most `threshold`."""
-  if threshold is None:
+  """Scales all gradients so that their global norm is at most `threshold`.
+
+  None and, as in T5X, 0 leave them as they are.
+  """
+  if not threshold:
     return grads
   # A norm of zero gives 1/0 = inf, of which the minimum is 1.
   scale = jnp.minimum(1.0, threshold / global_norm(grads))
