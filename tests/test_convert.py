@@ -9,13 +9,25 @@ import types
 
 import huggingface_models
 import jax
+import jax.numpy as jnp
 import numpy as np
 import peak_memory
 import pytest
 import safetensors.numpy
+import tiny_models
 import tiny_runs
 
-from t2tjax import checkpoint, convert, data, loading, networks
+from t2tjax import (
+  checkpoint,
+  convert,
+  data,
+  loading,
+  networks,
+  optim,
+  partitioning,
+  trainer,
+  trees,
+)
 from t2tjax.checkpoint import formats
 from t2tjax.checkpoint.formats import own
 
@@ -154,6 +166,75 @@ def test_model_file_defines_the_network_that_was_converted(
   assert model.output_vocabulary == data.ByteVocabulary(3)
 
 
+def random_state(*, optimizer, **changes):
+  """Returns a model, its abstract state and a state of random numbers."""
+  model = tiny_models.tiny_model(num_encoder_layers=2, **changes)
+  model.optimizer_def = optimizer
+  abstract, axes = trainer.abstract_state(
+    model, partitioning.Partitioner(), tiny_models.BATCH_SPEC
+  )
+  rng = np.random.default_rng(0)
+  state = jax.tree.map(
+    lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), abstract
+  )
+  return model, abstract, state.replace(step=jnp.int32(7))
+
+
+def save(path, model, state):
+  source = types.SimpleNamespace(
+    config=model.module.config, description="x", path="y"
+  )
+  with checkpoint.Checkpointer(
+    path, checkpoint.SaveCheckpointConfig()
+  ) as saver:
+    saver.save(int(state.step), state)
+  text = convert.model_gin(source, None, scan=model.module.config.scan_layers)
+  (path / "model.gin").write_text(text)
+
+
+@pytest.mark.parametrize("relpos_bias", ["shared", "per_layer"])
+@pytest.mark.parametrize("scan", [True, False])
+def test_the_state_of_adafactor_goes_through_t5x(tmp_path, relpos_bias, scan):
+  model, abstract, state = random_state(
+    optimizer=optim.Adafactor(min_dim_size_to_factor=8),
+    scan_layers=scan,
+    relpos_bias=relpos_bias,
+  )
+  save(tmp_path / "run", model, state)
+  for source, target, name_in, name_out in (
+    ("t2tjax", "t5x", "run", "t5x"),
+    ("t5x", "t2tjax", "t5x", "own"),
+  ):
+    convert.convert(
+      source_format=source,
+      target_format=target,
+      input_path=str(tmp_path / name_in),
+      output_path=str(tmp_path / name_out),
+      scan=scan,
+    )
+  for path in ("t5x", "own"):
+    restored, _, _ = checkpoint.restore_state(
+      tmp_path / path, abstract, mode="latest"
+    )
+    for (name, expected), found in zip(
+      trees.named_leaves(state), jax.tree.leaves(restored), strict=True
+    ):
+      np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+def test_the_state_of_another_optimizer_is_left_out_and_it_is_said(tmp_path):
+  model, _, state = random_state(optimizer=optim.AdamW())
+  save(tmp_path / "run", model, state)
+  notes = convert.convert(
+    source_format="t2tjax",
+    target_format="t5x",
+    input_path=str(tmp_path / "run"),
+    output_path=str(tmp_path / "t5x"),
+  )
+  assert any("optimizer state is left out" in note for note in notes)
+  assert checkpoint.open_source(tmp_path / "t5x").opt_state_source is None
+
+
 def test_nothing_is_left_of_what_failed(tmp_path, monkeypatch):
   huggingface_models.make(tmp_path / "hf", "t5_1_1")
   real = formats.huggingface.HuggingFaceSource.read
@@ -206,7 +287,7 @@ def test_a_decoder_only_model_has_no_counterpart(tmp_path):
   with checkpoint.Checkpointer(
     tmp_path / "run", checkpoint.SaveCheckpointConfig()
   ) as saver:
-    saver.save(1, {"step": np.int32(1), "params": {"x": jax.numpy.ones(2)}})
+    saver.save(1, {"step": np.int32(1), "params": {"x": jnp.ones(2)}})
   source = own.OwnSource(tmp_path / "run", config=config)
   with pytest.raises(ValueError, match="DecoderOnlyConfig has no counterpart"):
     convert.huggingface_writer.write(tmp_path, source)

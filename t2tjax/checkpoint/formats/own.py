@@ -18,6 +18,9 @@ from t2tjax.checkpoint import metadata as metadata_lib
 from t2tjax.checkpoint.formats.base import Source
 
 _PARAMS = "params/"
+_OPT_STATE = "opt_state/"
+# Slots of Adafactor, the one optimizer whose state other formats have.
+_SLOTS = {"m", "v", "v_row", "v_col"}
 
 
 class OwnSource(Source):
@@ -48,26 +51,74 @@ class OwnSource(Source):
     self.files = [self.path / directory_lib.MANIFEST]
     self.config = config
     self.vocabulary = vocabulary
-    self._stored = {
-      name.removeprefix(_PARAMS): leaf
-      for name, leaf in arrays.stored_arrays(self.path).items()
-      if name.startswith(_PARAMS)
-    }
-    # Unrolled name -> stored name, and the layer in it if it is a stack.
-    self._places: dict[str, tuple[str, int | None]] = {}
-    shapes = {}
-    for stored, leaf in self._stored.items():
-      shape, dtype = tuple(leaf.shape), leaf.dtype
-      unrolled = stacking.unrolled_names(stored, shape)
-      for index, name in enumerate(unrolled):
-        is_stack = name != stored
-        self._places[name] = (stored, index if is_stack else None)
-        shapes[name] = jax.ShapeDtypeStruct(shape[is_stack:], dtype)
-    self.shapes = shapes
-    self._last: tuple[str, np.ndarray] | None = None
+    stored = arrays.stored_arrays(self.path)
+    self._reader = _Reader(self.path, stored, _PARAMS)
+    self.shapes = self._reader.shapes
+    slots = _Reader(self.path, stored, _OPT_STATE)
+    if slots.shapes and _is_adafactor(slots.shapes, self.shapes):
+      self.opt_state_source = _OptState(self, slots)
+    elif slots.shapes:
+      self.notes = [
+        "The optimizer state is left out: it is not Adafactor's, the one that"
+        " other formats have."
+      ]
 
   def read(self, name: str) -> np.ndarray:
     """Returns one parameter, or one layer of the stack last read."""
+    return self._reader.read(name)
+
+
+class _OptState(Source):
+  """Adafactor's state, as `<parameter>/<slot>`."""
+
+  format = "t2tjax"
+
+  def __init__(self, of: OwnSource, reader: "_Reader"):
+    self.path, self.step, self.files = of.path, of.step, of.files
+    self.description = of.description + ", Adafactor's state"
+    self._reader = reader
+    self.shapes = reader.shapes
+
+  def read(self, name: str) -> np.ndarray:
+    return self._reader.read(name)
+
+
+def _is_adafactor(slots: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+  return all(
+    name.rpartition("/")[0] in params and name.rpartition("/")[2] in _SLOTS
+    for name in slots
+  )
+
+
+class _Reader:
+  """One part of a checkpoint by unrolled names.
+
+  Attributes:
+    shapes: unrolled name -> shape and dtype, stack by stack.
+  """
+
+  def __init__(self, path: epath.Path, stored: Mapping[str, Any], prefix: str):
+    self._path = path
+    self._stored = {
+      name: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
+      for name, leaf in stored.items()
+      if name.startswith(prefix)
+    }
+    # Unrolled name -> stored name, and the layer in it if it is a stack.
+    self._places: dict[str, tuple[str, int | None]] = {}
+    self.shapes: dict[str, jax.ShapeDtypeStruct] = {}
+    for stored_name, leaf in self._stored.items():
+      plain = stored_name.removeprefix(prefix)
+      for index, name in enumerate(stacking.unrolled_names(plain, leaf.shape)):
+        is_stack = name != plain
+        self._places[name] = (stored_name, index if is_stack else None)
+        self.shapes[name] = jax.ShapeDtypeStruct(
+          leaf.shape[is_stack:], leaf.dtype
+        )
+    self._last: tuple[str, np.ndarray] | None = None
+
+  def read(self, name: str) -> np.ndarray:
+    """Returns one array, or one layer of the stack last read."""
     stored, index = self._places[name]
     if index is None:
       return self._read_stored(stored)
@@ -80,7 +131,5 @@ class OwnSource(Source):
     return layer
 
   def _read_stored(self, name: str) -> np.ndarray:
-    leaf = self._stored[name]
-    struct = jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
-    found = arrays.restore_arrays(self.path, {_PARAMS + name: struct})
-    return np.asarray(found[_PARAMS + name])
+    found = arrays.restore_arrays(self._path, {name: self._stored[name]})
+    return np.asarray(found[name])
