@@ -14,7 +14,15 @@ import sys
 import textwrap
 from typing import Any, NoReturn
 
-from t2tjax.config import coercion, errors, files, loader, parameters, resolved
+from t2tjax.config import (
+  coercion,
+  dialects,
+  errors,
+  files,
+  loader,
+  parameters,
+  resolved,
+)
 from t2tjax.config.reach import INJECTED
 
 _USER_ERROR = 2
@@ -57,12 +65,19 @@ def main(
   flags = argparse.Namespace(gin_file=[])
   try:
     flags = _parse(run_function, argv)
+    if flags.tfds_data_dir or flags.seqio_additional_cache_dirs:
+      from t2tjax.data import seqio_dirs
+
+      seqio_dirs.set_dirs(
+        flags.tfds_data_dir, flags.seqio_additional_cache_dirs
+      )
     config = loader.load(
       run_function,
       flags.gin_file,
       flags.gin_bindings,
       search_paths=flags.gin_search_paths,
       allow=flags.gin_allow,
+      t5x_compat=flags.t5x_compat,
       argv=argv,
     )
     if flags.dry_run:
@@ -123,6 +138,25 @@ def _parser(run_function: Callable[..., Any]) -> _Parser:
     type=_list,
     metavar="PREFIX,...",
     help="modules that gin files may import and configure; default: all",
+  )
+  add(
+    "--t5x_compat",
+    choices=dialects.MODES,
+    default="auto",
+    help="whether gin files are T5X's: 'auto' looks at what they import, "
+    "'force' takes them as T5X's, 'off' leaves `t5x` to Python",
+  )
+  add(
+    "--tfds_data_dir",
+    metavar="DIR",
+    help="where the TFDS datasets of tasks lie; default: TFDS_DATA_DIR",
+  )
+  add(
+    "--seqio_additional_cache_dirs",
+    type=_list,
+    default=[],
+    metavar="DIR,...",
+    help="folders of tasks that seqio has cached",
   )
   add(
     "--dry_run",

@@ -15,6 +15,7 @@ from gin import config_parser
 
 from t2tjax.config import (
   checks,
+  dialects,
   errors,
   files,
   gin_runtime,
@@ -148,7 +149,7 @@ def load(
   *,
   search_paths: Sequence[str] = (),
   allow: Sequence[str] | None = None,
-  importer: names.Importer = importlib.import_module,
+  t5x_compat: str = "auto",
   argv: Sequence[str] | None = None,
 ) -> Config:
   """Reads and checks a configuration.
@@ -161,7 +162,8 @@ def load(
     search_paths: Directories to look for gin files in.
     allow: Prefixes of modules that may be imported and configured; None
       allows everything.
-    importer: Imports the modules that gin files name.
+    t5x_compat: Whether T5X's names are answered: 'auto' where files use them,
+      'force' or 'off'; see `dialects.choose`.
     argv: Command line to record, if there is one.
 
   Returns:
@@ -171,7 +173,7 @@ def load(
     ConfigError: naming every mistake that was found.
   """
   reader = _read(
-    run_function, gin_files, bindings, search_paths, allow, importer
+    run_function, gin_files, bindings, search_paths, allow, t5x_compat
   )
   program = reader.program()
   reader.problems.secrets = resolved.secrets(program)
@@ -184,7 +186,7 @@ def load(
   except (TypeError, ValueError) as error:
     raise errors.ConfigError(f"gin cannot configure this: {error}") from error
   return Config(
-    run_function=run_function,
+    run_function=program.run.object,
     given=reader.given,
     flags=list(bindings),
     program=program,
@@ -198,7 +200,7 @@ def read(
   gin_files: Sequence[str],
   *,
   search_paths: Sequence[str] = (),
-  importer: names.Importer = importlib.import_module,
+  t5x_compat: str = "auto",
 ) -> values.Program:
   """Reads files that need not be a whole configuration.
 
@@ -206,7 +208,7 @@ def read(
     run_function: See `load`, as for the others.
     gin_files: Files in order.
     search_paths: Directories to look for gin files in.
-    importer: Imports the modules that gin files name.
+    t5x_compat: Whether T5X's names are answered.
 
   Returns:
     All that they bind, with every name resolved.
@@ -214,7 +216,7 @@ def read(
   Raises:
     ConfigError: naming what cannot be read, or leads nowhere.
   """
-  reader = _read(run_function, gin_files, (), search_paths, None, importer)
+  reader = _read(run_function, gin_files, (), search_paths, None, t5x_compat)
   reader.problems.raise_if_any()
   return reader.program()
 
@@ -225,12 +227,17 @@ def _read(
   bindings: Sequence[str],
   search_paths: Sequence[str],
   allow: Sequence[str] | None,
-  importer: names.Importer,
+  t5x_compat: str,
 ) -> _Reader:
   gin_runtime.reset()
   finder = files.Finder(search_paths, allow_remote=allow is not None)
+  run_function, importer = dialects.choose(
+    run_function, gin_files, bindings, finder, t5x_compat
+  )
   reader = _Reader(
-    names.Names(run_function, importer, allow), finder, errors.Problems()
+    names.Names(run_function, importer or importlib.import_module, allow),
+    finder,
+    errors.Problems(),
   )
   reader.check_files_exist(gin_files)
   for name in gin_files:

@@ -190,6 +190,11 @@ class Program:
   exports: frozenset[str] = frozenset()
 
   @property
+  def names_t5x(self) -> bool:
+    """Whether any file is written in T5X's names."""
+    return any(name.split(".")[0] == "t5x" for name in self.imports)
+
+  @property
   def macros(self) -> dict[str, Binding]:
     """Final binding of every macro."""
     return {b.name: b for b in self.history if b.target is None}

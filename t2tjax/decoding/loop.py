@@ -18,8 +18,8 @@ from t2tjax.typing import Array, PyTree
 #   -> (logits [rows, vocab] fp32, cache); rows are axis 0 of every cache leaf.
 TokensToLogits = Callable[[Array, Array, PyTree], tuple[Array, PyTree]]
 
-# (logits [rows, vocab], step) -> next tokens [rows].
-Choose = Callable[[Array, Array], Array]
+# (logits [rows, vocab], step) -> next tokens [rows], their log probabilities.
+Choose = Callable[[Array, Array], tuple[Array, Array]]
 
 
 class Decoded(NamedTuple):
@@ -102,10 +102,8 @@ def run(
     logits_RV, cache = tokens_to_logits(
       state.last_R, first_position + state.step, state.cache
     )
-    next_R = choose(logits_RV, state.step).astype(jnp.int32)
-    chosen_R1 = jnp.take_along_axis(logits_RV, next_R[:, None], axis=-1)
-    log_prob_R = chosen_R1[:, 0] - jax.nn.logsumexp(logits_RV, axis=-1)
-    next_R = jnp.where(state.ended_R, 0, next_R)
+    next_R, log_prob_R = choose(logits_RV, state.step)
+    next_R = jnp.where(state.ended_R, 0, next_R.astype(jnp.int32))
     return _State(
       step=state.step + 1,
       last_R=next_R,

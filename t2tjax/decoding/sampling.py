@@ -35,8 +35,14 @@ def greedy_decode(
       f"num_decodes = {num_decodes}, but greedy decoding has one result per"
       " input. Bind decode_fn = @decoding.temperature_sample for several."
     )
+
+  def choose(logits_RV: Array, step: Array) -> tuple[Array, Array]:
+    del step
+    best_R = first_argmax(logits_RV)
+    return best_R, log_probs(logits_RV, best_R)
+
   tokens_BL, scores_B = loop.run(
-    lambda logits_RV, step: first_argmax(logits_RV),
+    choose,
     tokens_to_logits,
     cache,
     first_tokens=first_tokens,
@@ -63,6 +69,7 @@ def temperature_sample(
   topk: int = 0,
   topp: float = 0.0,
   minp: float = 0.0,
+  rescale_log_probs: bool = False,
 ) -> loop.Decoded:
   """Samples `num_decodes` sequences per input; see `loop.DecodeFn`.
 
@@ -85,6 +92,8 @@ def temperature_sample(
       all. With `topk` too, it is applied to what top-k leaves.
     minp: sample among the tokens with at least this share of the probability
       of the most probable one; 0 for all (Nguyen et al. 2024, section 3).
+    rescale_log_probs: whether scores are log probabilities of the distribution
+      that is sampled from, as in T5X, or of the model's own.
 
   Returns:
     Sequences sorted by their score, the best first.
@@ -93,15 +102,18 @@ def temperature_sample(
   key = jax.random.key(0) if key is None else key
   rows = first_tokens.shape[0]
 
-  def choose(logits_RV: Array, step: Array) -> Array:
+  def choose(logits_RV: Array, step: Array) -> tuple[Array, Array]:
     if not temperature:
-      return first_argmax(logits_RV)
-    logits_RV = keep_topk(logits_RV / temperature, topk)
-    logits_RV = keep_minp(keep_topp(logits_RV, topp), minp)
+      best_R = first_argmax(logits_RV)
+      return best_R, log_probs(logits_RV, best_R)
+    kept_RV = keep_topk(logits_RV / temperature, topk)
+    kept_RV = keep_minp(keep_topp(kept_RV, topp), minp)
     keys_R = jax.vmap(
       lambda row: jax.random.fold_in(jax.random.fold_in(key, row), step)
     )(jnp.arange(rows))
-    return draw(keys_R, logits_RV)
+    drawn_R = draw(keys_R, kept_RV)
+    scored_RV = kept_RV if rescale_log_probs else logits_RV
+    return drawn_R, log_probs(scored_RV, drawn_R)
 
   tokens_RL, scores_R = loop.run(
     choose,
@@ -120,6 +132,12 @@ def temperature_sample(
     jnp.take_along_axis(tokens_BNL, order_BN[..., None], axis=1),
     jnp.take_along_axis(scores_BN, order_BN, axis=1),
   )
+
+
+def log_probs(logits: Array, tokens: Array) -> Array:
+  """Returns the log probability `[rows]` of a token of each row's logits."""
+  chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+  return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
 def draw(keys: Array, logits: Array) -> Array:

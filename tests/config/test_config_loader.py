@@ -145,26 +145,6 @@ def test_local_run_functions_of_the_same_name_do_not_collide(gin_dir):
     assert loaded.run() == 10 + offset
 
 
-def test_importer_answers_foreign_module_names(gin_dir):
-  import importlib
-
-  def importer(name):
-    return importlib.import_module(
-      "config_fake_run" if name == "foreign.utils" else name
-    )
-
-  replace_in(
-    gin_dir / "run.gin",
-    "import config_fake_run as fake",
-    "from foreign import utils as fake",
-  )
-  loaded = load(*REQUIRED, importer=importer)
-  assert "from foreign import utils" in loaded.text or (
-    "import foreign.utils as fake" in loaded.text
-  )
-  assert loaded.run() == "trained"
-
-
 def test_allow_list_limits_imports_and_what_modules_bring_along(gin_dir):
   with pytest.raises(config.ConfigError, match="does not allow to import"):
     load(*REQUIRED, allow=["t2tjax"])

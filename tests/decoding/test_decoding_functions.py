@@ -174,6 +174,33 @@ def test_decodes_come_best_first_with_their_model_score():
       np.testing.assert_allclose(score, want, rtol=1e-4)
 
 
+def test_rescaled_scores_are_those_of_the_distribution_drawn_from():
+  table, step = markov(3)
+  decoded = decode(
+    decoding.temperature_sample,
+    step,
+    [1],
+    num_decodes=4,
+    temperature=0.7,
+    topk=2,
+    rescale_log_probs=True,
+    key=jax.random.key(1),
+  )
+  logits = np.asarray(table[1], np.float64) / 0.7
+  for tokens, score in zip(
+    decoded.tokens[0].tolist(), decoded.scores[0].tolist(), strict=True
+  ):
+    want, last = 0.0, 0
+    for token in tokens:
+      two = np.sort(logits[last])[-2:]
+      assert logits[last, token] in two
+      want += logits[last, token] - np.log(np.exp(two).sum())
+      last = token
+      if token == EOS:
+        break
+    np.testing.assert_allclose(score, want, rtol=1e-4)
+
+
 def test_what_a_row_draws_does_not_depend_on_the_size_of_the_batch():
   _, step = markov(4)
   key = jax.random.key(3)

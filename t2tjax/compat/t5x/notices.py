@@ -30,3 +30,18 @@ def refuse_unless(
   name = None if inner is None else getattr(inner, "__name__", repr(inner))
   if name not in allowed:
     raise ValueError(f"{parameter} = {name} is not supported: {instead}")
+
+
+def refuse_given(owner: str, instead: str, **parameters: Any) -> None:
+  """Raises ValueError for parameters that are set and cannot be had.
+
+  Args:
+    owner: whose parameters they are, such as `utils.DatasetConfig`.
+    instead: what to do in their place.
+    **parameters: name -> value; None and empty sequences are unset.
+  """
+  for name, value in parameters.items():
+    if value is not None and value != () and value != []:
+      raise ValueError(
+        f"{owner}.{name} = {value!r} is not supported: {instead}."
+      )

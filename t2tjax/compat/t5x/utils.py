@@ -1,0 +1,283 @@
+"""T5X's `utils`: data, checkpoints and schedules. May import: layers 0 to 4."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from t2tjax import checkpoint, data, optim
+from t2tjax.compat.t5x import checkpoints, notices
+
+# Registers the tasks that ship, T5's among them.
+_TASKS = "t2tjax.tasks.all"
+
+
+def create_learning_rate_scheduler(
+  factors: str = "constant * linear_warmup * rsqrt_decay",
+  base_learning_rate: float = 0.5,
+  warmup_steps: int = 1000,
+  decay_factor: float = 0.5,
+  steps_per_decay: int = 20000,
+  steps_per_cycle: int = 100000,
+  step_offset: int = 0,
+  min_learning_rate: float = 1e-8,
+) -> optim.LearningRateFn:
+  """Returns `optim.create_learning_rate_scheduler`, which is T5X's."""
+  return optim.create_learning_rate_scheduler(
+    factors=factors,
+    base_learning_rate=base_learning_rate,
+    warmup_steps=warmup_steps,
+    decay_factor=decay_factor,
+    steps_per_decay=steps_per_decay,
+    steps_per_cycle=steps_per_cycle,
+    step_offset=step_offset,
+    min_learning_rate=min_learning_rate,
+  )
+
+
+def DatasetConfig(  # noqa: N802
+  mixture_or_task_name: str,
+  task_feature_lengths: Mapping[str, int] | None,
+  split: str,
+  batch_size: int,
+  shuffle: bool,
+  seed: int | None,
+  use_cached: bool = False,
+  pack: bool = False,
+  use_custom_packing_ops: bool = False,
+  module: str | None = None,
+  use_memory_cache: bool = True,
+  trim_output_features: bool = True,
+  runtime_preprocessors: Sequence[Any] | None = None,
+  num_prefetch_threads: int | None = None,
+  num_workers: int | None = 0,
+) -> data.DatasetConfig:
+  """Returns `data.DatasetConfig`, which documents what has the same name.
+
+  Args:
+    mixture_or_task_name: see there, as for all that is not mentioned.
+    task_feature_lengths: None takes the longest example's.
+    split: likewise.
+    batch_size: likewise.
+    shuffle: likewise.
+    seed: likewise.
+    use_cached: likewise.
+    pack: likewise.
+    use_custom_packing_ops: packing has one implementation.
+    module: likewise; the tasks that ship are there without it.
+    use_memory_cache: likewise.
+    trim_output_features: examples are always cut at their lengths.
+    runtime_preprocessors: AirIO's, which has no counterpart.
+    num_prefetch_threads: likewise.
+    num_workers: likewise.
+  """
+  if use_custom_packing_ops:
+    notices.without_effect(
+      "utils.DatasetConfig.use_custom_packing_ops",
+      "packing has one implementation",
+    )
+  if not trim_output_features:
+    notices.without_effect(
+      "utils.DatasetConfig.trim_output_features",
+      "examples are cut at task_feature_lengths; leave those None to cut none",
+    )
+  notices.refuse_given(
+    "utils.DatasetConfig",
+    "AirIO tasks have no counterpart; register a seqio Task",
+    runtime_preprocessors=runtime_preprocessors,
+    num_prefetch_threads=num_prefetch_threads,
+    num_workers=num_workers or None,
+  )
+  if task_feature_lengths is None:
+    task_feature_lengths = {"inputs": data.LONGEST, "targets": data.LONGEST}
+  return data.DatasetConfig(
+    mixture_or_task_name=mixture_or_task_name,
+    task_feature_lengths=task_feature_lengths,
+    split=split,
+    batch_size=batch_size,
+    shuffle=shuffle,
+    seed=seed,
+    use_cached=use_cached,
+    pack=pack,
+    module=module or _TASKS,
+    use_memory_cache=use_memory_cache,
+  )
+
+
+def SaveCheckpointConfig(  # noqa: N802
+  dtype: str | None = "float32",
+  period: int | None = None,
+  checkpoint_steps: Sequence[int] | None = None,
+  keep: int | None = None,
+  keep_dataset_checkpoints: int | None = None,
+  save_dataset: bool = False,
+  checkpointer_cls: Callable[..., Any] = checkpoints.Checkpointer,
+  state_transformation_fns: Sequence[Any] = (),
+  checkpoint_manager_cls: Callable[
+    ..., Any
+  ] = checkpoints.OrbaxCheckpointManagerInterface,
+) -> checkpoint.SaveCheckpointConfig | None:
+  """Returns `checkpoint.SaveCheckpointConfig`; None where T5X never saves.
+
+  Args:
+    dtype: of stored parameters; None as they are.
+    period: steps between two saves.
+    checkpoint_steps: single steps; set the period instead.
+    keep: newest checkpoints that stay; None for all.
+    keep_dataset_checkpoints: the position in the data is in every checkpoint.
+    save_dataset: likewise.
+    checkpointer_cls: of `checkpoints`; the best by a metric may stay too.
+    state_transformation_fns: not supported.
+    checkpoint_manager_cls: as `checkpointer_cls`.
+  """
+  del keep_dataset_checkpoints, save_dataset
+  notices.refuse_given(
+    "utils.SaveCheckpointConfig",
+    "set SaveCheckpointConfig.period",
+    checkpoint_steps=checkpoint_steps,
+  )
+  _refuse_transformations("SaveCheckpointConfig", state_transformation_fns)
+  if period is None:
+    return None
+  best: dict[str, Any] = {}
+  for cls in (checkpointer_cls, checkpoint_manager_cls):
+    settings = cls()
+    metric = getattr(settings, "metric_name_to_monitor", None)
+    if metric is not None:
+      best["best_metric"] = _metric(metric)
+      best["best_mode"] = settings.metric_mode
+      best["keep_best"] = keep or 1
+    if getattr(settings, "force_keep_period", None) is not None:
+      best["keep_period"] = settings.force_keep_period
+  return checkpoint.SaveCheckpointConfig(
+    period=period, keep=keep, dtype=dtype, **best
+  )
+
+
+def RestoreCheckpointConfig(  # noqa: N802
+  path: str | Sequence[str],
+  mode: str = "latest",
+  assignment_map: Sequence[tuple[str, str | None]] | None = None,
+  strict: bool = True,
+  fallback_to_scratch: bool = False,
+  dtype: str | None = None,
+  restore_dataset: bool = False,
+  checkpointer_cls: Callable[..., Any] = checkpoints.Checkpointer,
+  state_transformation_fns: Sequence[Any] = (),
+  checkpoint_manager_cls: Callable[
+    ..., Any
+  ] = checkpoints.OrbaxCheckpointManagerInterface,
+) -> checkpoint.RestoreCheckpointConfig:
+  """Returns `checkpoint.RestoreCheckpointConfig` that takes all it can.
+
+  Args:
+    path: a checkpoint, or a directory of some; also of T5X or Hugging Face.
+    mode: 'specific', 'latest' or 'all'.
+    assignment_map: pairs of a regular expression and a stored name, as T5X
+      names them (`target/...`). With it, the optimizer begins anew.
+    strict: whether a parameter that is not stored is an error.
+    fallback_to_scratch: not supported.
+    dtype: of the restored parameters.
+    restore_dataset: whether to go on at the checkpoint's position in the data.
+    checkpointer_cls: the format is found out.
+    state_transformation_fns: not supported.
+    checkpoint_manager_cls: likewise.
+  """
+  del checkpointer_cls, checkpoint_manager_cls
+  _refuse_transformations("RestoreCheckpointConfig", state_transformation_fns)
+  notices.refuse_given(
+    "utils.RestoreCheckpointConfig",
+    "a checkpoint that is named has to be there; set strict = False to "
+    "initialise what it lacks",
+    fallback_to_scratch=fallback_to_scratch or None,
+  )
+  if not isinstance(path, str):
+    if len(path) != 1:
+      raise ValueError(
+        f"utils.RestoreCheckpointConfig.path = {list(path)!r} must be one "
+        "path; run the command once for each, or use mode = 'all' of a run."
+      )
+    path = path[0]
+  return checkpoint.RestoreCheckpointConfig(
+    path=path,
+    mode=mode,
+    dtype=dtype,
+    assignment_map=_of_parameters(assignment_map or ()),
+    strict=strict,
+    params_only=bool(assignment_map),
+    keep_step=True,
+    keep_data_position=restore_dataset,
+  )
+
+
+def CheckpointConfig(  # noqa: N802
+  save: checkpoint.SaveCheckpointConfig | None = None,
+  restore: checkpoint.RestoreCheckpointConfig | None = None,
+) -> checkpoint.CheckpointConfig:
+  """Returns `checkpoint.CheckpointConfig`."""
+  return checkpoint.CheckpointConfig(save=save, restore=restore)
+
+
+def round_vocab_size_to_multiple(vocabulary: Any, divisor: int = 128) -> int:
+  """Returns the vocabulary's size, rounded up."""
+  return -(-vocabulary.vocab_size // divisor) * divisor
+
+
+def get_vocabulary(cfg: data.DatasetConfig) -> NoReturn:
+  """Refuses: a model names its vocabulary."""
+  raise ValueError(
+    f"utils.get_vocabulary of {cfg.mixture_or_task_name} is not supported: "
+    "bind VOCABULARY to the vocabulary itself."
+  )
+
+
+def get_dataset(cfg: Any, **unused: Any) -> NoReturn:
+  """Names what `train` does itself; it is not called."""
+  raise ValueError("utils.get_dataset is not called: use data.train_feed.")
+
+
+def get_training_eval_datasets(cfg: Any, **unused: Any) -> NoReturn:
+  """Names what `train` does itself; it is not called."""
+  raise ValueError(
+    "utils.get_training_eval_datasets is not called: use data.eval_tasks."
+  )
+
+
+def verify_matching_vocabs(cfg: Any, model: Any) -> None:
+  """Does nothing: vocabularies are always compared."""
+
+
+class TrainStateInitializer:
+  """Names what `train` does itself."""
+
+
+def _refuse_transformations(owner: str, functions: Sequence[Any]) -> None:
+  notices.refuse_given(
+    f"utils.{owner}",
+    "change the checkpoint with t2tjax.convert or rename parameters with "
+    "RestoreCheckpointConfig.assignment_map",
+    state_transformation_fns=functions,
+  )
+
+
+def _metric(name: str) -> str:
+  """Returns a metric's name as `train` hands it to `save`."""
+  if name.startswith("train/"):
+    raise ValueError(
+      f"metric_name_to_monitor = {name!r} is a metric of training batches; "
+      "name one of an evaluation: 'inference_eval/<task>/<metric>'."
+    )
+  return name.removeprefix("inference_eval/").removeprefix("training_eval/")
+
+
+def _of_parameters(
+  assignment_map: Sequence[tuple[str, str | None]],
+) -> tuple[tuple[str, str | None], ...]:
+  """Returns the rules for parameters, without T5X's `target/`."""
+  found: list[tuple[str, str | None]] = []
+  for regex, name in assignment_map:
+    bare = regex.removeprefix("^")
+    if bare.startswith(("state", "step")):
+      continue  # The optimizer's state begins anew.
+    found.append(
+      (bare.removeprefix("target/"), name and name.removeprefix("target/"))
+    )
+  return tuple(found)
