@@ -151,15 +151,16 @@ def mark_pronoun(text: str, pronoun: str, index: int) -> str:
   """Returns the text with asterisks around the pronoun at word `index`.
 
   In a few examples punctuation sticks to the pronoun, which then stands apart,
-  or the index is that of the word before.
+  or the index is that of a word beside it.
   """
   words = text.split(" ")
-  for place in (index, index + 1, index - 1):
-    if 0 <= place < len(words) and words[place].startswith(pronoun):
-      rest = words[place].removeprefix(pronoun)
+  by_distance = sorted(range(len(words)), key=lambda place: abs(place - index))
+  for place in by_distance:
+    rest = words[place].removeprefix(pronoun)
+    if words[place].startswith(pronoun) and not rest[:1].isalpha():
       words[place] = f"*{pronoun}* {rest}".rstrip()
       return " ".join(words)
-  raise ValueError(f"word {index} of {text!r} is not {pronoun!r}")
+  raise ValueError(f"{text!r} has no word {pronoun!r}")
 
 
 def winograd(dataset: tf.data.Dataset, correct_only: bool) -> tf.data.Dataset:

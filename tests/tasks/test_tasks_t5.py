@@ -164,6 +164,7 @@ def test_c4_is_cut_as_t5_was_trained():
     # The two kinds of irregular examples of SuperGLUE's WSC.
     ('"Good for him," he', "him", 2, '"Good for *him* ," he'),
     ("want to use it , but", "it", 2, "want to use *it* , but"),
+    ("he helped the hero , he", "he", 3, "he helped the hero , *he*"),
   ],
 )
 def test_the_pronoun_is_marked(text, pronoun, index, marked):
