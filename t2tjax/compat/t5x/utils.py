@@ -165,11 +165,12 @@ def RestoreCheckpointConfig(  # noqa: N802
   checkpoint_manager_cls: Callable[
     ..., Any
   ] = checkpoints.OrbaxCheckpointManagerInterface,
-) -> checkpoint.RestoreCheckpointConfig:
+) -> checkpoint.RestoreCheckpointConfig | None:
   """Returns `checkpoint.RestoreCheckpointConfig` that takes all it can.
 
   Args:
     path: a checkpoint, or a directory of some; also of T5X or Hugging Face.
+      An empty list restores nothing.
     mode: 'specific', 'latest' or 'all'.
     assignment_map: pairs of a regular expression and a stored name, as T5X
       names them (`target/...`). With it, the optimizer begins anew.
@@ -189,8 +190,10 @@ def RestoreCheckpointConfig(  # noqa: N802
     "initialise what it lacks",
     fallback_to_scratch=fallback_to_scratch or None,
   )
+  if not path:
+    return None
   if not isinstance(path, str):
-    if len(path) != 1:
+    if len(path) > 1:
       raise ValueError(
         f"utils.RestoreCheckpointConfig.path = {list(path)!r} must be one "
         "path; run the command once for each, or use mode = 'all' of a run."
