@@ -34,7 +34,8 @@ class DatasetConfig:
     pack: whether several examples may share a row.
     module: module (or path of a .py file) whose import registers the task.
     mode: 'prepared' reads token records written once, 'streaming' runs
-      seqio's tf.data pipeline, 'auto' prepares whenever nothing is random.
+      seqio's tf.data pipeline, 'auto' prepares whenever nothing is random and
+      the source of a TFDS dataset is smaller than 50 GiB.
     use_cached: read seqio's offline cache instead of the source.
     use_memory_cache: let seqio keep small datasets in memory (streaming).
     objective: turns a corpus of plain `targets` into inputs and targets.

@@ -141,6 +141,16 @@ def test_a_t5_task_trains_and_is_scored_as_t5_scores_it(environment, tmp_path):
 
 
 _CORPUS = """
+import socket, sys
+
+def refuse(*arguments):
+  raise AssertionError(f"network used: {arguments}")
+
+socket.socket.connect = refuse
+import t2tjax.tasks.all
+builders = ("tensorflow_datasets.datasets.", "tensorflow_datasets.text.")
+assert not [name for name in sys.modules if name.startswith(builders)]
+
 from t2tjax import data, partitioning
 for mode in ("prepared", "streaming"):
   feed = data.train_feed(
@@ -164,5 +174,7 @@ for mode in ("prepared", "streaming"):
 """
 
 
-def test_c4_is_corrupted_in_prepared_and_in_streaming_mode(environment):
+def test_tasks_are_registered_offline_and_c4_is_corrupted_in_both_modes(
+  environment,
+):
   assert run(environment, "-c", _CORPUS).split() == ["prepared", "streaming"]
