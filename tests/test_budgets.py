@@ -29,7 +29,9 @@ def is_run_function(path: pathlib.Path, function: ast.FunctionDef) -> bool:
 def test_files_and_functions_stay_within_their_budgets(path):
   source = path.read_text()
   assert source.count("\n") <= _MAX_FILE_LINES
-  assert path.stem not in ("utils", "util", "misc", "helpers", "common")
+  # T5X's modules keep their names where they are answered.
+  if "compat" not in path.parts:
+    assert path.stem not in ("utils", "util", "misc", "helpers", "common")
   for node in ast.walk(ast.parse(source)):
     if not isinstance(node, ast.FunctionDef):
       continue

@@ -145,9 +145,14 @@ def test_dead_parameters_warn_once(caplog):
   notices.without_effect.cache_clear()
   for _ in range(2):
     utils.DatasetConfig(
-      "task", {"inputs": 8, "targets": 8}, "train", 8, False, None,
+      mixture_or_task_name="task",
+      task_feature_lengths={"inputs": 8, "targets": 8},
+      split="train",
+      batch_size=8,
+      shuffle=False,
+      seed=None,
       use_custom_packing_ops=True,
-    )  # fmt: skip
+    )
   assert caplog.text.count("use_custom_packing_ops has no effect") == 1
 
 
@@ -156,17 +161,22 @@ def test_dead_parameters_warn_once(caplog):
   [
     (lambda: utils.SaveCheckpointConfig(checkpoint_steps=[5]), "period"),
     (
-      lambda: utils.RestoreCheckpointConfig("x", fallback_to_scratch=True),
+      lambda: utils.RestoreCheckpointConfig(path="x", fallback_to_scratch=True),
       "strict = False",
     ),
-    (lambda: utils.RestoreCheckpointConfig(["x", "y"]), "must be one path"),
+    (
+      lambda: utils.RestoreCheckpointConfig(path=["x", "y"]),
+      "must be one path",
+    ),
     (
       lambda: partitioning.PjitPartitioner(2, (2, 1, 1, 1)),
       "at most one can be set",
     ),
     (lambda: optimizers.MultiOptimizer([]), "optim.MultiOptimizer.rules"),
     (
-      lambda: find("contrib.moe.partitioning.MoePjitPartitioner")(2),
+      lambda: find("contrib.moe.partitioning.MoePjitPartitioner")(
+        num_expert_partitions=2
+      ),
       "flaxformer",
     ),
     (
@@ -189,7 +199,7 @@ def test_what_t5x_has_and_we_have_not_is_refused_with_a_way(call, message):
 
 def test_assignment_maps_lose_t5x_prefixes_and_optimizer_rules():
   restore = utils.RestoreCheckpointConfig(
-    "x",
+    path="x",
     assignment_map=[
       (r"state.*", None),
       (r"target/encoder/(.*)", r"target/decoder/\1"),

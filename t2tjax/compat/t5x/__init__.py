@@ -17,6 +17,7 @@ _RUN_FUNCTIONS = {
   "evaluate": "eval",
   "infer": "infer",
   "precompile": "precompile",
+  "save": "export_lib",
 }
 
 

@@ -41,6 +41,7 @@ def HParamMap(rules: Any) -> optim.HParamMap:  # noqa: N802
 
 
 def Adafactor(  # noqa: N802
+  *,
   learning_rate: float | None = None,
   factored: bool = True,
   multiply_by_parameter_scale: bool | optim.HParamMap = True,

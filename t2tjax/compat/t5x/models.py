@@ -28,6 +28,7 @@ class EncoderDecoderModel(models.EncoderDecoderModel):
 
   def __init__(
     self,
+    *,
     module: nn.Module,
     input_vocabulary: Any,
     output_vocabulary: Any,
@@ -53,16 +54,16 @@ class EncoderDecoderModel(models.EncoderDecoderModel):
     )
     self._decoder_params = default_decoder_params or DecoderParams()
 
-  def predict_batch_with_aux(
+  def predict_batch_with_aux(  # type: ignore[override]
     self,
     params: Params,
     batch: Batch,
     rng: Array | None = None,
+    *,
     decoder_params: MutableMapping[str, Any] | None = None,
     return_all_decodes: bool | None = None,
     num_decodes: int | None = None,
     prompt_with_targets: bool = False,
-    *,
     max_decode_steps: int | None = None,
   ) -> tuple[Array, Mapping[str, Array]]:
     """Decodes; see `models.LanguageModel.predict_batch_with_aux`.
@@ -101,6 +102,7 @@ class DecoderOnlyModel(models.DecoderOnlyModel):
 
   def __init__(
     self,
+    *,
     module: nn.Module,
     vocabulary: Any,
     optimizer_def: Any,
@@ -124,7 +126,7 @@ class DecoderOnlyModel(models.DecoderOnlyModel):
       loss_normalizing_factor=loss_normalizing_factor,
     )
 
-  def predict_batch_with_aux(
+  def predict_batch_with_aux(  # type: ignore[override]
     self,
     params: Params,
     batch: Batch,

@@ -34,6 +34,7 @@ def create_learning_rate_scheduler(
 
 
 def DatasetConfig(  # noqa: N802
+  *,
   mixture_or_task_name: str,
   task_feature_lengths: Mapping[str, int] | None,
   split: str,
@@ -103,6 +104,7 @@ def DatasetConfig(  # noqa: N802
 
 
 def SaveCheckpointConfig(  # noqa: N802
+  *,
   dtype: str | None = "float32",
   period: int | None = None,
   checkpoint_steps: Sequence[int] | None = None,
@@ -153,6 +155,7 @@ def SaveCheckpointConfig(  # noqa: N802
 
 
 def RestoreCheckpointConfig(  # noqa: N802
+  *,
   path: str | Sequence[str],
   mode: str = "latest",
   assignment_map: Sequence[tuple[str, str | None]] | None = None,

@@ -11,6 +11,7 @@ class MoeEncoderDecoderModel(models.EncoderDecoderModel):
 
   def __init__(
     self,
+    *,
     module: Any,
     input_vocabulary: Any,
     output_vocabulary: Any,
@@ -32,6 +33,7 @@ class MoeDecoderOnlyModel(models.DecoderOnlyModel):
 
   def __init__(
     self,
+    *,
     module: Any,
     vocabulary: Any,
     optimizer_def: Any,

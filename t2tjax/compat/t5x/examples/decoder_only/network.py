@@ -7,6 +7,7 @@ from t2tjax import networks
 
 
 def TransformerConfig(  # noqa: N802
+  *,
   vocab_size: int,
   dtype: Any = "float32",
   emb_dim: int = 512,

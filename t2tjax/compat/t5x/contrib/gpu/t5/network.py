@@ -10,6 +10,7 @@ __all__ = ["T5Config", "Transformer"]
 
 
 def T5Config(  # noqa: N802
+  *,
   vocab_size: int,
   dtype: Any = "float32",
   emb_dim: int = 512,
