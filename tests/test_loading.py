@@ -70,6 +70,10 @@ def test_logits_do_not_depend_on_how_rows_are_padded(model):
   assert ragged.shape == (3, 5, 40) and ragged.dtype == np.float32
   wide = model.logits(pad(ROWS, 33), pad(read, 5))
   np.testing.assert_allclose(wide, ragged, rtol=1e-5, atol=1e-5)
+  want = model.model.module.apply(
+    {"params": model.params}, jnp.array([ROWS[1]]), jnp.array([read[1]])
+  )
+  np.testing.assert_allclose(ragged[1, :4], want[0], rtol=1e-5, atol=1e-5)
   alone = model.logits([ROWS[0]], [read[0]])
   np.testing.assert_allclose(alone[0], ragged[0, :2], rtol=1e-5, atol=1e-5)
 

@@ -152,15 +152,18 @@ class LoadedModel:
           "logits: a decoder-only model has no encoder; give None and the"
           " whole rows as decoder_tokens."
         )
-      arrays = {"decoder": self._padded(read)}
+      arrays = {"decoder_input_tokens": self._padded(read)}
     else:
       inputs = self._array(encoder_tokens, "encoder_tokens")
       _check_rows(encoder_tokens=inputs, decoder_tokens=read)
-      arrays = {"encoder": self._padded(inputs), "decoder": self._padded(read)}
+      arrays = {
+        "encoder_input_tokens": self._padded(inputs),
+        "decoder_input_tokens": self._padded(read),
+      }
     module = self.model.module
 
     def function(params, arrays):
-      return module.apply({"params": params}, *arrays.values())
+      return module.apply({"params": params}, **arrays)
 
     logits = self._run("logits", function, arrays)
     return logits[: shape[0], : shape[1]]
