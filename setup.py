@@ -5,6 +5,7 @@ import setuptools
 _ROOT_PACKAGES = {
   "t2tjax.gin_configs": "gin_configs",
   "t2tjax.tasks": "tasks",
+  "t2tjax.tasks.t5": "tasks/t5",
 }
 
 setuptools.setup(
@@ -28,21 +29,27 @@ setuptools.setup(
     "fsspec>=2024.6",
     "gin-config>=0.5.0,<0.6",
     "grain>=0.2.18,<0.3",
+    # tensorflow-datasets needs it and does not say so.
+    "importlib_resources",
     "jax>=0.10.2,<0.11.1",
     "matplotlib>=3.10",
+    "msgpack>=1.0",
     "numpy>=2.0",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
     "rich>=14",
     "rouge-score>=0.1.2",
     "sacrebleu>=2.5",
+    "safetensors>=0.5",
     "scikit-learn>=1.6",
+    "scipy>=1.13",
     "sentencepiece>=0.2.1",
     "seqio>=0.0.20,<0.1",
     "tensorboard>=2.20",
     "tensorboardX>=2.6.4",
     "tensorflow>=2.20,<2.22",
     "tensorflow-datasets>=4.9.9",
+    "tensorstore>=0.1.70",
   ],
   extras_require={
     "beam": ["apache-beam>=2.60"],
