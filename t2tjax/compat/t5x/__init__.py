@@ -24,8 +24,8 @@ _RUN_FUNCTIONS = {
 def importer(name: str) -> types.ModuleType:
   """Imports what a T5X gin file calls `name`.
 
-  `t5x.*` are the modules of this package. `t5.*` is empty: T5's tasks are
-  part of the default task module. `seqio` stands in for the few names that
+  `t5x.*` are the modules of this package. `t5.*` and its siblings are empty:
+  T5's tasks are part of the default task module. `seqio` stands in for the few names that
   gin files need, so that reading them does not import TensorFlow.
 
   Raises:
@@ -34,7 +34,7 @@ def importer(name: str) -> types.ModuleType:
   root = name.split(".")[0]
   if name == "seqio":
     return importlib.import_module(f"{__name__}.seqio")
-  if root == "t5":
+  if root in ("t5", "multilingual_t5", "byt5"):
     return types.ModuleType(name)
   if root != "t5x":
     return importlib.import_module(name)

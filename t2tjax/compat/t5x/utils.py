@@ -6,8 +6,9 @@ from typing import Any, NoReturn
 from t2tjax import checkpoint, data, optim
 from t2tjax.compat.t5x import checkpoints, notices
 
-# Registers the tasks that ship, T5's among them.
+# Registers the tasks that ship, T5's among them, and what it stands in for.
 _TASKS = "t2tjax.tasks.all"
+_T5_PACKAGES = ("t5", "t5x", "multilingual_t5", "byt5")
 
 
 def create_learning_rate_scheduler(
@@ -98,7 +99,7 @@ def DatasetConfig(  # noqa: N802
     seed=seed,
     use_cached=use_cached,
     pack=pack,
-    module=module or _TASKS,
+    module=_task_module(module),
     use_memory_cache=use_memory_cache,
   )
 
@@ -253,6 +254,12 @@ def verify_matching_vocabs(cfg: Any, model: Any) -> None:
 
 class TrainStateInitializer:
   """Names what `train` does itself."""
+
+
+def _task_module(module: str | None) -> str:
+  if module is None or module.split(".")[0] in _T5_PACKAGES:
+    return _TASKS
+  return module
 
 
 def _refuse_transformations(owner: str, functions: Sequence[Any]) -> None:
