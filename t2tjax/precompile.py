@@ -55,8 +55,9 @@ def precompile(
   abstract, axes = trainer_lib.abstract_state(model, partitioner, batch_spec)
   if dry_run:
     trainer_lib.show_overview(
-      model, trainer, partitioner, abstract, axes, batch_spec, total_steps=1
-    )
+      model, trainer, partitioner, abstract, axes, batch_spec,
+      total_steps=1, restore=None,
+    )  # fmt: skip
     return {}
   directory = pathlib.Path(trainer_lib.prepare_run_directory(model_dir))
   if run_record is not None:
@@ -65,7 +66,7 @@ def precompile(
   start = time.perf_counter()
   with partitioner.activate():
     compiled: Any = trainer.compile_train_step(
-      model, partitioner, axes, abstract, batch_spec, dropout_seed=random_seed
+      model, partitioner, axes, abstract, batch_spec, random_seed=random_seed
     )
   seconds = time.perf_counter() - start
 

@@ -55,7 +55,7 @@ def train(
     eval_steps: batches of teacher-forced evaluation per task; None for all.
     eval_period: optimizer steps between evaluations; None for one at the end.
     stats_period: optimizer steps that a line of metrics averages over.
-    random_seed: seed of parameters and dropout; the data have their own.
+    random_seed: of fresh parameters and, unless the trainer has one, dropout.
     eval_before_training: whether to evaluate before the first step as well.
     stop_conditions: what ends the run early, `trainer.EarlyStopping(...)`.
     prepared_dir: where token records are kept, shared between runs.
@@ -85,7 +85,7 @@ def train(
   if dry_run:
     trainer_lib.show_overview(
       model, trainer, partitioner, abstract, axes, batch_spec,
-      total_steps=total_steps,
+      total_steps=total_steps, restore=checkpoint_cfg.restore,
     )  # fmt: skip
     return {}
 
@@ -122,7 +122,7 @@ def train(
   ):
     # -------------------------------------------- Programs
     train_step = trainer.compile_train_step(
-      model, partitioner, axes, abstract, batch_spec, dropout_seed=random_seed
+      model, partitioner, axes, abstract, batch_spec, random_seed=random_seed
     )
     validation = trainer_lib.Validation(
       evaluator_cls(model, batch_sharding=partitioner.batch_sharding), log,

@@ -10,8 +10,9 @@ import jax
 import rich.console
 import rich.table
 
-from t2tjax import partitioning, trees
+from t2tjax import checkpoint, partitioning, trees
 from t2tjax import state as state_lib
+from t2tjax.trainer import start
 from t2tjax.trainer import trainer as trainer_lib
 
 
@@ -24,6 +25,7 @@ def show_overview(
   batch_spec: Mapping[str, jax.ShapeDtypeStruct],
   *,
   total_steps: int,
+  restore: checkpoint.RestoreCheckpointConfig | None,
 ) -> None:
   """Prints mesh, shardings, batch, sizes, FLOPs and learning rates.
 
@@ -35,15 +37,18 @@ def show_overview(
     axes: logical axes of the state.
     batch_spec: features of the global batch.
     total_steps: of the run.
+    restore: what the run starts from; decides where its schedule begins.
   """
   console = rich.console.Console()
   console.print(
     partitioning.sharding_table(partitioner, abstract.params, axes.params)
   )
   flops = 3 * model.flops(batch_spec)
+  first = start.first_step(restore)
+  span = max(total_steps - first, 0)
   rates = {
     step: float(trainer.learning_rate_fn(step))
-    for step in (0, total_steps // 10, total_steps // 2, total_steps)
+    for step in (first, first + span // 10, first + span // 2, first + span)
   }
   facts = {
     "mesh": {k: v for k, v in partitioner.mesh.shape.items() if v > 1} or 1,
@@ -56,6 +61,7 @@ def show_overview(
     "parameter bytes per device": f"{device_bytes(abstract.params):,}",
     "optimizer bytes per device": f"{device_bytes(abstract.opt_state):,}",
     "model FLOPs per step": f"{flops:.3e}",
+    "starts from": start.describe(restore, first),
     "steps": f"{total_steps:,}",
     "learning rate at step": ", ".join(
       f"{step:,}: {rate:.2e}" for step, rate in rates.items()

@@ -79,6 +79,32 @@ def abstract_state(
   return placed, axes
 
 
+def first_step(restore: checkpoint.RestoreCheckpointConfig | None) -> int:
+  """Returns the step that a new run starts at, where its schedule begins.
+
+  It is 0 unless the checkpoint's step is asked for: the learning rates of a
+  fine-tuning are relative to its own start.
+  """
+  if restore is None or (restore.params_only and not restore.keep_step):
+    return 0
+  return checkpoint.read_step(restore.path, mode=restore.mode)
+
+
+def describe(
+  restore: checkpoint.RestoreCheckpointConfig | None, step: int
+) -> str:
+  """Returns what a new run takes over, and where its schedule begins."""
+  if restore is None:
+    return "fresh parameters"
+  if restore.params_only:
+    taken = f"parameters of {restore.path}, a new optimizer state"
+    if not restore.keep_step:
+      return f"{taken}, step 0: the schedule begins anew"
+  else:
+    taken = f"continued from {restore.path}, optimizer included"
+  return f"{taken}, step {step:,}: the schedule goes on"
+
+
 def initial_state(
   model: Any,
   partitioner: Partitioner,
@@ -114,7 +140,7 @@ def initial_state(
     state = state_lib.init_state(
       model, model.optimizer_def, feed.batch_spec, partitioner, seed=seed
     )
-    return Start(state, "fresh parameters")
+    return Start(state, describe(None, 0))
   source = checkpoint.open_source(restore.path)
   if source is not None:
     check_source(source, restore, model)
@@ -125,7 +151,7 @@ def initial_state(
     state, feed_state, _ = checkpoint.restore_state(
       restore.path, abstract, mode=restore.mode
     )
-    origin = f"continued from {restore.path}, optimizer included"
+    origin = describe(restore, int(state.step))
     if source is None and restore.keep_data_position:
       feed.restore(feed_state)
     else:
@@ -152,13 +178,11 @@ def initial_state(
     lambda params: model.optimizer_def.init(params, axes.params),
     out_shardings=shardings,
   )(params)
-  step = 0
-  if restore.keep_step:
-    step = checkpoint.read_step(restore.path, mode=restore.mode)
+  step = first_step(restore)
   state = state_lib.TrainState(
     jax.device_put(jnp.int32(step), abstract.step.sharding), params, opt_state
   )
-  return Start(state, f"parameters of {restore.path}, a new optimizer state")
+  return Start(state, describe(restore, step))
 
 
 def check_source(

@@ -73,8 +73,8 @@ def make_train_step(
     learning_rate_fn: from step to learning rate.
     num_microbatches: parts of the batch, computed in turn to save memory.
     dropout_seed: seed of the dropout masks.
-    weight_metrics: also report `weight_rms/NAME`, `weight_gradient_rms/NAME`
-      and `weight_update_rms/NAME` of every parameter; costs a pass each.
+    weight_metrics: also report T5X's metrics of every parameter, as
+      `weight_rms/NAME`; see `_weight_metrics`. Costs a pass each.
 
   Returns:
     `step(state, batch) -> (state, metrics)`: the model's sums, `grad_norm`
@@ -251,13 +251,35 @@ def _merge(trainable: dict[str, Array], frozen: dict[str, Array]) -> Params:
 
 
 def _weight_metrics(params: Params, grads: Params, new: Params) -> Metrics:
+  """Returns T5X's metrics of weights, under its names.
+
+  After the update: `weight_rms/NAME` and `weight_max/NAME`. Of the update:
+  `weight_gradient_rms/NAME`, `weight_update_rms/NAME`,
+  `weight_update_divided_by_weight_rms/NAME`, and, of all parameters together,
+  `weight_gradient_norm`.
+  """
+  in_fp32 = lambda x: x.astype(jnp.float32)  # noqa: E731
+  params, new = jax.tree.map(in_fp32, (params, new))
   change = jax.tree.map(jnp.subtract, new, params)
-  return {
-    f"{prefix}/{name}": jnp.sqrt(jnp.mean(jnp.square(leaf)))
-    for prefix, tree in (
-      ("weight_rms", params),
-      ("weight_gradient_rms", grads),
-      ("weight_update_rms", change),
+  # T5X divides by zero where a weight is zero; such weights count as unmoved.
+  relative = jax.tree.map(
+    lambda d, w: jnp.where(w == 0, 0.0, d / jnp.where(w == 0, 1.0, w)),
+    change,
+    params,
+  )
+
+  def rms(x: Array) -> Array:
+    return jnp.sqrt(jnp.mean(jnp.square(x)))
+
+  metrics = {
+    f"{prefix}/{name}": measure(leaf)
+    for prefix, measure, tree in (
+      ("weight_rms", rms, new),
+      ("weight_max", lambda x: jnp.max(jnp.abs(x)), new),
+      ("weight_gradient_rms", rms, grads),
+      ("weight_update_rms", rms, change),
+      ("weight_update_divided_by_weight_rms", rms, relative),
     )
     for name, leaf in trees.named_leaves(tree)
   }
+  return metrics | {"weight_gradient_norm": global_norm(grads)}

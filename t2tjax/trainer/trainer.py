@@ -24,12 +24,16 @@ class Trainer:
     learning_rate_fn: step -> learning rate; see `optim` for schedules.
     num_microbatches: parts a batch is cut into to save memory. The result does
       not depend on it, but for the dropout masks that are drawn.
-    weight_metrics: also report the RMS of every parameter and its gradient.
+    weight_metrics: also report T5X's weight metrics of every parameter, as
+      `weight_rms/NAME`; see `step.make_train_step`.
+    dropout_seed: seed of the dropout masks; None takes `train.random_seed`,
+      which also seeds fresh parameters. The data have a seed of their own.
   """
 
   learning_rate_fn: optim.LearningRateFn
   num_microbatches: int = 1
   weight_metrics: bool = False
+  dropout_seed: int | None = None
 
   def check(self, batch_size: int, partitioner: Partitioner) -> None:
     """Raises ValueError unless a batch can be cut into the microbatches."""
@@ -45,7 +49,7 @@ class Trainer:
     abstract: state_lib.TrainState,
     batch_spec: Mapping[str, jax.ShapeDtypeStruct],
     *,
-    dropout_seed: int,
+    random_seed: int,
   ) -> step.TrainStep:
     """Returns the compiled `step(state, batch) -> (state, metrics)`.
 
@@ -56,15 +60,17 @@ class Trainer:
       abstract: the state's shapes and shardings; the state given to the step
         is consumed.
       batch_spec: features of the global batch.
-      dropout_seed: seed of the dropout masks.
+      random_seed: of the run; seeds the dropout masks too, unless they have
+        a seed of their own.
     """
+    dropout_seed = self.dropout_seed
     train_step = step.make_train_step(
       model,
       model.optimizer_def,
       axes,
       self.learning_rate_fn,
       num_microbatches=self.num_microbatches,
-      dropout_seed=dropout_seed,
+      dropout_seed=random_seed if dropout_seed is None else dropout_seed,
       weight_metrics=self.weight_metrics,
     )
     shardings: PyTree = jax.tree.map(lambda leaf: leaf.sharding, abstract)
