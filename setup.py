@@ -40,7 +40,7 @@ setuptools.setup(
     "rich>=14",
     "rouge-score>=0.1.2",
     "sacrebleu>=2.5",
-    "safetensors>=0.5",
+    "safetensors>=0.8",
     "scikit-learn>=1.6",
     "scipy>=1.13",
     "sentencepiece>=0.2.1",
