@@ -57,6 +57,7 @@ def Feature(  # noqa: N802
 ) -> Any:
   """Returns seqio's own Feature of one of our vocabularies."""
   import seqio
+  import tensorflow as tf
 
   if hasattr(vocabulary, "to_seqio"):
     vocabulary = vocabulary.to_seqio()
@@ -64,7 +65,7 @@ def Feature(  # noqa: N802
     vocabulary=vocabulary,
     add_eos=add_eos,
     required=required,
-    dtype=dtype,
+    dtype=tf.as_dtype(dtype),
     rank=rank,
   )
 
