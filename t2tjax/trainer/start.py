@@ -134,8 +134,12 @@ def initial_state(
   if saver.latest_step() is not None:
     state, feed_state, metadata = saver.restore(abstract)
     check_vocabularies(metadata, model, saver.model_dir)
-    feed.restore(feed_state)
-    return Start(state, f"resumed at step {int(state.step)}")
+    origin = f"resumed at step {int(state.step)}"
+    if feed_state is None:  # Converted from another framework.
+      origin += ", at the start of the data"
+    else:
+      feed.restore(feed_state)
+    return Start(state, origin)
   if restore is None:
     state = state_lib.init_state(
       model, model.optimizer_def, feed.batch_spec, partitioner, seed=seed
@@ -152,7 +156,7 @@ def initial_state(
       restore.path, abstract, mode=restore.mode
     )
     origin = describe(restore, int(state.step))
-    if source is None and restore.keep_data_position:
+    if feed_state is not None and restore.keep_data_position:
       feed.restore(feed_state)
     else:
       origin += ", at the start of the data"
