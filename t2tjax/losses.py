@@ -208,19 +208,19 @@ def _forward(hidden, kernel, targets, weights, scale, chunk_length, settings):
     settings=settings,
   )
   sums = tokens.sums(weights)
-  gradients = (
-    (hidden_gradient * scale).astype(hidden.dtype),
-    kernel_gradient.astype(kernel.dtype),
-    tokens.loss,
-  )
-  return (sums.loss, sums), gradients
+  gradients = (hidden_gradient * scale, kernel_gradient, tokens.loss)
+  like = tuple(jnp.zeros((), x.dtype) for x in (hidden, kernel, weights))
+  return (sums.loss, sums), (gradients, like)
 
 
-def _backward(scale, chunk_length, settings, gradients, cotangents):
+def _backward(scale, chunk_length, settings, residuals, cotangents):
   del scale, chunk_length, settings
   loss_cotangent, _ = cotangents
+  # Rounded once, at the end: were the cotangent, 1 / normalizer, rounded to
+  # bf16, or the sum before it, all elements would err in the same direction.
   hidden, kernel, weights = (
-    gradient * loss_cotangent.astype(gradient.dtype) for gradient in gradients
+    (gradient * loss_cotangent).astype(like.dtype)
+    for gradient, like in zip(*residuals, strict=True)
   )
   return hidden, kernel, None, weights
 

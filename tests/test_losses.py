@@ -131,6 +131,23 @@ def test_gradient_dtypes_are_those_of_the_arguments():
   assert [g.dtype for g in gradients] == [jnp.bfloat16, jnp.float32]
 
 
+def test_the_gradient_of_bf16_states_is_not_scaled_by_a_rounded_normalizer():
+  hidden, kernel, targets, weights = _problem(jnp.bfloat16)
+  factor = 1.0039  # Rounded to bf16: 1.
+
+  def gradient(hidden):
+    def loss(hidden):
+      sums = _chunked(hidden, kernel, targets, weights, SETTINGS[0], 6)
+      return factor * sums.loss
+
+    return np.asarray(jax.grad(loss)(hidden), np.float64)
+
+  exact = gradient(hidden.astype(jnp.float32))
+  rounded = gradient(hidden)
+  ratio = (rounded * exact).sum() / (exact * exact).sum()
+  assert abs(ratio - 1.0) < 1e-3
+
+
 def test_whole_logits_never_exist():
   hidden, kernel, targets, weights = _problem()
 
