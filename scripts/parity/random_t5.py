@@ -93,7 +93,7 @@ def value(
     return drawn
   readout = "shared" if config["tie_word_embeddings"] else "lm_head"
   if name == f"{readout}.weight":
-    drawn[EOS] *= np.float32(2.5)
+    drawn[EOS] *= np.float32(4 if config["tie_word_embeddings"] else 2.5)
     drawn *= np.float32(3)
   if name != "shared.weight":
     drawn *= np.float32(shape[1] ** -0.5)
@@ -101,7 +101,7 @@ def value(
     (".o.weight", ".wo.weight")
   ):
     # Or the embedding of a token would be all that is read out after it.
-    drawn *= np.float32(6)
+    drawn *= np.float32(20)
   if name.endswith(".q.weight"):
     drawn *= np.float32(2 * config["d_kv"] ** -0.5)
   return drawn
