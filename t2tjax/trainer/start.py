@@ -16,7 +16,6 @@ from t2tjax import checkpoint, data
 from t2tjax import state as state_lib
 from t2tjax.data import vocabularies
 from t2tjax.partitioning import Partitioner
-from t2tjax.typing import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,17 +133,17 @@ def initial_state(
   if saver.latest_step() is not None:
     state, feed_state, metadata = saver.restore(abstract)
     check_vocabularies(metadata, model, saver.model_dir)
-    origin = f"resumed at step {int(state.step)}"
-    if feed_state is None:  # Converted from another framework.
-      origin += ", at the start of the data"
-    else:
+    if feed_state is not None:  # As in one converted from elsewhere.
       feed.restore(feed_state)
-    return Start(state, origin)
-  if restore is None:
-    state = state_lib.init_state(
+    return Start(state, f"resumed at step {int(state.step)}")
+
+  def fresh_state() -> state_lib.TrainState:
+    return state_lib.init_state(
       model, model.optimizer_def, feed.batch_spec, partitioner, seed=seed
     )
-    return Start(state, describe(None, 0))
+
+  if restore is None:
+    return Start(fresh_state(), describe(None, 0))
   source = checkpoint.open_source(restore.path)
   if source is not None:
     check_source(source, restore, model)
@@ -161,13 +160,6 @@ def initial_state(
     else:
       origin += ", at the start of the data"
     return Start(state, origin)
-
-  def fresh_params() -> PyTree:
-    fresh = state_lib.init_state(
-      model, model.optimizer_def, feed.batch_spec, partitioner, seed=seed
-    )
-    return fresh.params
-
   params = checkpoint.restore_params(
     restore.path,
     abstract.params,
@@ -175,7 +167,7 @@ def initial_state(
     dtype=restore.dtype,
     assignment_map=restore.assignment_map,
     strict=restore.strict,
-    initial_params=fresh_params,
+    initial_params=lambda: fresh_state().params,
   )
   shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.opt_state)
   opt_state = jax.jit(
