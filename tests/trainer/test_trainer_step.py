@@ -250,7 +250,7 @@ def test_dropout_masks_do_not_depend_on_the_mesh():
 
 
 def test_gradient_and_parameter_norms_are_those_of_the_whole_tree():
-  run = Run(one_device(), weight_metrics=True)
+  run = Run(one_device())
   params = jax.device_get(run.state.params)
   batch = random_batch(0)
   grads = jax.grad(
@@ -268,13 +268,43 @@ def test_gradient_and_parameter_norms_are_those_of_the_whole_tree():
   np.testing.assert_allclose(metrics["grad_norm"], norm(grads), rtol=1e-5)
   np.testing.assert_allclose(metrics["param_norm"], norm(params), rtol=1e-5)
   np.testing.assert_allclose(metrics["learning_rate"], 0.05, rtol=1e-6)
-  name = "decoder/layers_0/mlp/wo/kernel"
-  kernel = params["decoder"]["layers_0"]["mlp"]["wo"]["kernel"]
-  np.testing.assert_allclose(
-    metrics[f"weight_rms/{name}"], np.sqrt((kernel**2).mean()), rtol=1e-5
+
+
+def test_weight_metrics_have_t5xs_names_and_meaning():
+  run = Run(one_device(), weight_metrics=True)
+  batch = random_batch(0)
+  before = jax.device_get(run.state.params)
+  grads = jax.grad(
+    lambda p: run.model.loss_fn(
+      p, batch, None, jnp.sum(batch["decoder_loss_weights"])
+    )[0]
+  )(before)
+  metrics = run.train(1)[0]
+  after = jax.device_get(run.state.params)
+
+  def rms(x):
+    return np.sqrt(np.square(x, dtype=np.float64).mean())
+
+  names = [name for name, _ in trees.named_leaves(before)]
+  for name in names:
+    old, new, grad = (
+      functools.reduce(lambda tree, key: tree[key], name.split("/"), tree)
+      for tree in (before, after, grads)
+    )
+    for prefix, expected in {
+      "weight_rms": rms(new),
+      "weight_max": np.abs(new).max(),
+      "weight_gradient_rms": rms(grad),
+      "weight_update_rms": rms(new - old),
+      "weight_update_divided_by_weight_rms": rms((new - old) / old),
+    }.items():
+      np.testing.assert_allclose(
+        metrics[f"{prefix}/{name}"], expected, rtol=1e-3, err_msg=name
+      )
+  assert metrics["weight_gradient_norm"] == metrics["grad_norm"]
+  assert sum(name.startswith("weight_") for name in metrics) == (
+    5 * len(names) + 1 + 1  # and weight_sum
   )
-  assert metrics[f"weight_update_rms/{name}"] > 0
-  assert metrics[f"weight_gradient_rms/{name}"] > 0
 
 
 def test_frozen_parameters_get_no_gradient(unsharded_history):
