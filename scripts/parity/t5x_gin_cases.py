@@ -10,6 +10,7 @@ from typing import Any
 
 TINY_MODEL = "t5x/examples/t5/t5_1_1/tiny.gin"
 _SMALL_MODEL = "t5x/examples/t5/t5_1_1/small.gin"
+_FINETUNE = "t5x/configs/runs/finetune.gin"
 PRETRAIN = "t5x/configs/runs/pretrain.gin"
 _RUNNABLE_SIZES = ("tiny", "small")
 
@@ -121,7 +122,8 @@ def case_of(path: str, text: str, root: pathlib.Path) -> Case:
   if run and name in ("export", "export_seqio"):
     return case("save", [TINY_MODEL, path], export)
   if name == "local_tiny" and example and "/scalable_t5/" not in path:
-    return case("train", [_SMALL_MODEL, PRETRAIN, path], train)
+    # It also sets what only fine-tuning has.
+    return case("train", [_SMALL_MODEL, _FINETUNE, path], train)
   if model and model[2] not in ("umt5", "examples"):
     small = case("train", [path, PRETRAIN], train)
     return dataclasses.replace(small, runs=name in _RUNNABLE_SIZES)
@@ -134,6 +136,8 @@ def case_of(path: str, text: str, root: pathlib.Path) -> Case:
   for alias, command in (
     ("eval_script", "evaluate"),
     ("infer_script", "infer"),
+    ("train_script.precompile", "precompile"),
+    ("runs/precompile.gin", "precompile"),
   ):
     if alias in text:
       return Case(path, command)
@@ -197,12 +201,16 @@ def _command_bindings(case: Case, program: Any, targets: set[str]) -> list[str]:
     if leaf.target and leaf.target.label == "utils.DatasetConfig"
   }
   found = [line for scope in sorted(scopes) for line in dataset(scope)]
-  found += [
-    "partitioning.PjitPartitioner.num_partitions = 1",
-    "partitioning.PjitPartitioner.model_parallel_submesh = None",
-  ]
-  if "partitioning.PjitPartitioner" not in targets:
-    found = found[:-2]
+  if any(
+    leaf.target and leaf.target.label == "partitioning.PjitPartitioner"
+    for leaf in _references(program)
+  ):
+    found += [
+      "partitioning.PjitPartitioner.num_partitions = 1",
+      "partitioning.PjitPartitioner.model_parallel_submesh = None",
+    ]
+  if "optax.warmup_cosine_decay_schedule" in targets:
+    found.append("optax.warmup_cosine_decay_schedule.warmup_steps = 1")
   if case.command == "precompile":
     found.append("partitioning.PjitPartitioner.backend = None")
   if "trainer.TerminateOnNanAction" in targets:
