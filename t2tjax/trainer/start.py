@@ -133,7 +133,7 @@ def initial_state(
   if saver.latest_step() is not None:
     state, feed_state, metadata = saver.restore(abstract)
     check_vocabularies(metadata, model, saver.model_dir)
-    if feed_state is not None:  # As in one converted from elsewhere.
+    if feed_state is not None:  # A converted checkpoint has none.
       feed.restore(feed_state)
     return Start(state, f"resumed at step {int(state.step)}")
 
