@@ -265,6 +265,24 @@ def test_optax_optimizers_step_as_optax_does():
   )
 
 
+@pytest.mark.parametrize(
+  "factor, want", [(None, 1.0), (8.0, 8.0), ("NUM_REAL_TARGET_TOKENS", 3.0)]
+)
+def test_a_loss_without_a_normalizing_factor_is_a_sum(factor, want):
+  model = t5x_models.EncoderDecoderModel(
+    module=None,
+    input_vocabulary=None,
+    output_vocabulary=None,
+    optimizer_def=None,
+    loss_normalizing_factor=factor,
+  )
+  batch = {
+    "decoder_target_tokens": jnp.array([[4, 5, 1, 0]]),
+    "decoder_loss_weights": jnp.array([[1.0, 1.0, 1.0, 0.0]]),
+  }
+  assert float(model.loss_normalizer(batch)) == want
+
+
 def test_decoding_defaults_are_those_of_t5x():
   signature = inspect.signature
   sample = signature(t5x_decoding.temperature_sample).parameters

@@ -86,4 +86,5 @@ def Adafactor(  # noqa: N802
     global_norm_clip_threshold=global_norm_clip_threshold,
     max_parameter_scale=max_parameter_scale,
     skip_nan_updates=bool(skip_nan_updates),
+    stacked_as_t5x=True,
   )

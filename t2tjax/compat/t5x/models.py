@@ -50,7 +50,7 @@ class EncoderDecoderModel(models.EncoderDecoderModel):
       decode_fn=decode_fn,
       label_smoothing=label_smoothing,
       z_loss=z_loss,
-      loss_normalizing_factor=loss_normalizing_factor,
+      loss_normalizing_factor=_normalizing(loss_normalizing_factor),
     )
     self._decoder_params = default_decoder_params or DecoderParams()
 
@@ -123,7 +123,7 @@ class DecoderOnlyModel(models.DecoderOnlyModel):
       inputs_bidirectional_attention=inputs_bidirectional_attention,
       label_smoothing=label_smoothing,
       z_loss=z_loss,
-      loss_normalizing_factor=loss_normalizing_factor,
+      loss_normalizing_factor=_normalizing(loss_normalizing_factor),
     )
 
   def predict_batch_with_aux(  # type: ignore[override]
@@ -157,6 +157,11 @@ def get_input_vocabulary(model: models.EncoderDecoderModel) -> Any:
 def get_output_vocabulary(model: Any) -> Any:
   """Returns the vocabulary of a model's targets."""
   return model.output_vocabulary
+
+
+def _normalizing(factor: Any) -> Any:
+  # T5X sums where ours divides by the number of targets.
+  return 1.0 if factor is None else factor
 
 
 def _refuse_converter(model: str, converter: Any) -> None:
