@@ -25,8 +25,8 @@ def importer(name: str) -> types.ModuleType:
   """Imports what a T5X gin file calls `name`.
 
   `t5x.*` are the modules of this package. `t5.*` and its siblings are empty:
-  T5's tasks are part of the default task module. `seqio` stands in for the few names that
-  gin files need, so that reading them does not import TensorFlow.
+  T5's tasks are part of the default task module. `seqio` stands in for the
+  few names that gin files need, so that reading them imports no TensorFlow.
 
   Raises:
     ModuleNotFoundError: if there is no such module.
