@@ -8,9 +8,15 @@ Shapes are written with the logical axis names of the sharding rules,
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import jax
+
+_T = TypeVar("_T")
+
+# A parameter that the caller always passes, so that a binding would be lost:
+# the config loader refuses one.
+Given = Annotated[_T, "given by the caller"]
 
 Array = jax.Array
 PyTree = Any

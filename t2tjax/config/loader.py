@@ -359,6 +359,11 @@ class _Reader:
           f"{target.label} has no parameter {name}.{hint}"
           + ("" if hint else _list(known.by_name))
         )
+      if known[name].given:
+        raise names.UnknownName(
+          f"{target.label}.{name} is given by the code that calls"
+          f" {target.label}, which a binding does not change"
+        )
     else:
       binding_scope = ""
       name = "/".join(filter(None, [statement.scope, statement.selector]))

@@ -16,6 +16,7 @@ from typing import Any
 from t2tjax.config import gin_runtime
 
 NO_DEFAULT = inspect.Parameter.empty
+_GIVEN = "given by the caller"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Parameter:
     name: Its name.
     annotation: Its type; `Any` when unknown.
     default: Its default, or `NO_DEFAULT`.
+    given: Whether the caller always passes it, as `typing.Given` says.
   """
 
   name: str
   annotation: Any
   default: Any
+  given: bool = False
 
   @property
   def required(self) -> bool:
@@ -39,9 +42,11 @@ class Parameter:
 
   @property
   def hidden(self) -> bool:
-    """True when the default is a private mark of a library, as flax has."""
+    """True when it is the caller's, or its default a library's own mark."""
     kind = type(self.default)
-    return kind.__name__ == "_Sentinel" or kind.__module__ == "inspect"
+    return (
+      self.given or kind.__name__ == "_Sentinel" or kind.__module__ == "inspect"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +89,9 @@ def of(function: Callable[..., Any]) -> Parameters:
     ):
       annotation = _annotation(function, parameter)
       default = parameter.default
-      found[name] = Parameter(name, annotation, default)
+      written = (annotation, *typing.get_args(annotation))  # None may be added.
+      given = any(_GIVEN in getattr(a, "__metadata__", ()) for a in written)
+      found[name] = Parameter(name, annotation, default, given)
   if inspect.isfunction(function) and next(iter(found), "") == "self":
     found.pop("self")
   return Parameters(found, is_open)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from t2tjax.decoding import loop
-from t2tjax.typing import Array, PyTree
+from t2tjax.typing import Array, Given, PyTree
 
 # Vocabulary entries of which the largest is sought first; see `top_k`.
 _BLOCK = 128
@@ -60,13 +60,13 @@ def beam_search(
   tokens_to_logits: loop.TokensToLogits,
   cache: PyTree,
   *,
-  first_tokens: Array,
-  first_position: Array,
-  num_steps: int,
-  limits: Array,
-  eos_id: int,
-  num_decodes: int = 4,
-  key: Array | None = None,
+  first_tokens: Given[Array],
+  first_position: Given[Array],
+  num_steps: Given[int],
+  limits: Given[Array],
+  eos_id: Given[int],
+  num_decodes: Given[int] = 4,
+  key: Given[Array | None] = None,
   alpha: float = 0.6,
   length_penalty: float | None = None,
   early_stopping: bool | Literal["never"] = False,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from t2tjax.decoding import loop
-from t2tjax.typing import Array, PyTree
+from t2tjax.typing import Array, Given, PyTree
 
 _MASKED = -1e9
 _BLOCK = 256  # tokens, about the square root of a vocabulary
@@ -20,13 +20,13 @@ def greedy_decode(
   tokens_to_logits: loop.TokensToLogits,
   cache: PyTree,
   *,
-  first_tokens: Array,
-  first_position: Array,
-  num_steps: int,
-  limits: Array,
-  eos_id: int,
-  num_decodes: int = 1,
-  key: Array | None = None,
+  first_tokens: Given[Array],
+  first_position: Given[Array],
+  num_steps: Given[int],
+  limits: Given[Array],
+  eos_id: Given[int],
+  num_decodes: Given[int] = 1,
+  key: Given[Array | None] = None,
 ) -> loop.Decoded:
   """Takes the most probable token at every step; see `loop.DecodeFn`."""
   del key
@@ -58,13 +58,13 @@ def temperature_sample(
   tokens_to_logits: loop.TokensToLogits,
   cache: PyTree,
   *,
-  first_tokens: Array,
-  first_position: Array,
-  num_steps: int,
-  limits: Array,
-  eos_id: int,
-  num_decodes: int = 1,
-  key: Array | None = None,
+  first_tokens: Given[Array],
+  first_position: Given[Array],
+  num_steps: Given[int],
+  limits: Given[Array],
+  eos_id: Given[int],
+  num_decodes: Given[int] = 1,
+  key: Given[Array | None] = None,
   temperature: float = 1.0,
   topk: int = 0,
   topp: float = 0.0,

@@ -3,7 +3,7 @@
 import config_fake_run as fake
 import pytest
 
-from t2tjax import config
+from t2tjax import config, train
 
 REQUIRED = ("MODEL_DIR=out/run", "TASK='a'")
 
@@ -272,3 +272,18 @@ def test_failing_import_tells_the_exception(gin_dir, monkeypatch):
   (gin_dir / "mine.gin").write_text("import broken_tasks\n")
   message = mistake(files=("models/tiny.gin", "run.gin", "mine.gin"))
   assert_says(message, "mine.gin:1", "broken_tasks", "RuntimeError: no network")
+
+
+def test_a_binding_that_the_caller_overrides_is_an_error():
+  files = ["models/t5_1_1/tiny.gin", "runs/pretrain.gin"]
+  for name in ("num_decodes=2", "key=None"):
+    with pytest.raises(config.ConfigError) as error:
+      config.load(
+        train.train,
+        files,
+        ["DECODE_FN=@decoding.beam_search", f"decoding.beam_search.{name}"],
+      )
+    assert_says(
+      str(error.value),
+      f"decoding.beam_search.{name.split('=')[0]} is given by the code that",
+    )

@@ -5,12 +5,20 @@ from typing import Any
 
 from t2tjax import decoding
 from t2tjax.compat.t5x import notices
+from t2tjax.typing import Array, Given, PyTree
 
 
 def temperature_sample(
   tokens_to_logits: decoding.TokensToLogits,
-  cache: Any,
+  cache: PyTree,
   *,
+  first_tokens: Given[Array],
+  first_position: Given[Array],
+  num_steps: Given[int],
+  limits: Given[Array],
+  eos_id: Given[int],
+  num_decodes: Given[int] = 1,
+  key: Given[Array | None] = None,
   temperature: float = 1.0,
   topk: int = 1,
   topp: float = 0.0,
@@ -19,14 +27,19 @@ def temperature_sample(
   max_decode_steps_hard_limit: int | None = None,
   state_callback_fn: Callable[..., Any] | None = None,
   logit_callback_fn: Callable[..., Any] | None = None,
-  **decoding_arguments: Any,
 ) -> decoding.Decoded:
   """Samples as `decoding.temperature_sample` does; T5X's default is greedy.
 
   Args:
-    tokens_to_logits: see `decoding.DecodeFn`, as for all that has no
-      description.
+    tokens_to_logits: see `decoding.DecodeFn`, as for all up to `key`.
     cache: likewise.
+    first_tokens: likewise.
+    first_position: likewise.
+    num_steps: likewise.
+    limits: likewise.
+    eos_id: likewise.
+    num_decodes: likewise.
+    key: likewise.
     temperature: divides the logits; 0 is greedy.
     topk: sample among the k most probable; 0 for all.
     topp: sample among the fewest that reach this mass; 0 for all.
@@ -35,7 +48,6 @@ def temperature_sample(
     max_decode_steps_hard_limit: likewise.
     state_callback_fn: not supported.
     logit_callback_fn: not supported.
-    **decoding_arguments: likewise.
   """
   notices.refuse_given(
     "decoding.temperature_sample",
@@ -61,29 +73,46 @@ def temperature_sample(
     topk=topk,
     topp=topp,
     rescale_log_probs=rescale_log_probs,
-    **decoding_arguments,
+    first_tokens=first_tokens,
+    first_position=first_position,
+    num_steps=num_steps,
+    limits=limits,
+    eos_id=eos_id,
+    num_decodes=num_decodes,
+    key=key,
   )
 
 
 def beam_search(
   tokens_to_logits: decoding.TokensToLogits,
-  cache: Any,
+  cache: PyTree,
   *,
+  first_tokens: Given[Array],
+  first_position: Given[Array],
+  num_steps: Given[int],
+  limits: Given[Array],
+  eos_id: Given[int],
+  num_decodes: Given[int] = 4,
+  key: Given[Array | None] = None,
   alpha: float = 0.6,
   max_decode_len: int | None = None,
   max_decode_step: int = -1,
-  **decoding_arguments: Any,
 ) -> decoding.Decoded:
   """Searches as `decoding.beam_search` does by T5X's rules.
 
   Args:
-    tokens_to_logits: see `decoding.DecodeFn`, as for all that has no
-      description.
+    tokens_to_logits: see `decoding.DecodeFn`, as for all up to `key`.
     cache: likewise.
+    first_tokens: likewise.
+    first_position: likewise.
+    num_steps: likewise.
+    limits: likewise.
+    eos_id: likewise.
+    num_decodes: likewise.
+    key: likewise.
     alpha: strength of the brevity penalty.
     max_decode_len: set `targets` of the feature lengths instead.
     max_decode_step: likewise.
-    **decoding_arguments: likewise.
   """
   notices.refuse_given(
     "decoding.beam_search",
@@ -92,5 +121,14 @@ def beam_search(
     max_decode_step=None if max_decode_step == -1 else max_decode_step,
   )
   return decoding.beam_search(
-    tokens_to_logits, cache, alpha=alpha, **decoding_arguments
+    tokens_to_logits,
+    cache,
+    first_tokens=first_tokens,
+    first_position=first_position,
+    num_steps=num_steps,
+    limits=limits,
+    eos_id=eos_id,
+    num_decodes=num_decodes,
+    key=key,
+    alpha=alpha,
   )
