@@ -10,10 +10,19 @@ import pytest
 import tiny_runs
 
 import t2tjax
-from t2tjax import checkpoint, data, decoding, networks, partitioning
+from t2tjax import (
+  checkpoint,
+  convert,
+  data,
+  decoding,
+  networks,
+  partitioning,
+)
 from t2tjax.inference import loaded
 
 ROWS = [[5, 9, 1], [7, 8, 6, 20, 31, 1], [3, 1]]
+# Logits within 2e-5 of their range, about 10.
+_CLOSE = dict(rtol=0, atol=1e-4)
 TARGETS = [[4, 1], [11, 12, 13, 1], [2, 9, 8, 7, 1]]
 
 
@@ -69,13 +78,13 @@ def test_logits_do_not_depend_on_how_rows_are_padded(model):
   ragged = model.logits(ROWS, read)
   assert ragged.shape == (3, 5, 40) and ragged.dtype == np.float32
   wide = model.logits(pad(ROWS, 33), pad(read, 5))
-  np.testing.assert_allclose(wide, ragged, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(wide, ragged, **_CLOSE)
   want = model.model.module.apply(
     {"params": model.params}, jnp.array([ROWS[1]]), jnp.array([read[1]])
   )
-  np.testing.assert_allclose(ragged[1, :4], want[0], rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(ragged[1, :4], want[0], **_CLOSE)
   alone = model.logits([ROWS[0]], [read[0]])
-  np.testing.assert_allclose(alone[0], ragged[0, :2], rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(alone[0], ragged[0, :2], **_CLOSE)
 
 
 def test_loss_is_the_mean_over_real_targets(model):
@@ -150,6 +159,21 @@ def test_bfloat16_halves_the_parameters(hf_directory, model):
   assert {leaf.dtype.name for leaf in leaves} == {"bfloat16"}
   assert half.config.dtype == "bfloat16"
   assert half.logits(ROWS, [[0]] * 3).dtype == np.float32
+
+
+def test_a_t5x_checkpoint_gives_the_same_logits(tmp_path, hf_directory, model):
+  convert.convert(
+    source_format="hf",
+    target_format="t5x",
+    input_path=str(hf_directory),
+    output_path=str(tmp_path / "t5x"),
+  )
+  loaded = t2tjax.load(tmp_path / "t5x")
+  assert "T5X" in repr(loaded)
+  tokens, shifted = [[5, 6, 7, 1], [9, 1]], [[0, 4, 5], [0, 8, 2]]
+  np.testing.assert_array_equal(
+    loaded.logits(tokens, shifted), model.logits(tokens, shifted)
+  )
 
 
 def test_without_a_vocabulary_texts_are_refused_and_it_says_why(model):
