@@ -24,7 +24,7 @@ _DATA = {
 TRAIN = {
   **_DATA,
   "TRAIN_STEPS": "2",
-  "BATCH_SIZE": "4",
+  "BATCH_SIZE": "8",
   "DROPOUT_RATE": "0.0",
 }
 _VOCABULARY = (
@@ -180,7 +180,7 @@ def _command_bindings(case: Case, program: Any, targets: set[str]) -> list[str]:
   def dataset(scope: str) -> list[str]:
     prefix = f"{scope}/" if scope else ""
     wanted = {
-      "batch_size": "4",
+      "batch_size": "8",
       "split": "'train'" if scope == "train" else "'validation'",
       "use_cached": "False",
       "task_feature_lengths": _DATA["TASK_FEATURE_LENGTHS"],
