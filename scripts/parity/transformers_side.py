@@ -7,6 +7,7 @@ python transformers_side.py export DIR...      DIR/export -> results
 import json
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 import random_t5
@@ -56,11 +57,32 @@ def _reference(directory: pathlib.Path, case: dict) -> None:
   results["versions"] = np.array(
     [f"transformers {transformers.__version__}", f"torch {torch.__version__}"]
   )
-  np.savez_compressed(directory / "reference.npz", **results)
   safetensors.torch.save_file(gradients, directory / "gradients.safetensors")
   for parameter in model.parameters():
     parameter.grad = None
   model.save_pretrained(directory / "hf", safe_serialization=True)
+  results["gradient_noise"] = _gradient_noise(model, case, gradients)
+  np.savez_compressed(directory / "reference.npz", **results)
+
+
+def _gradient_noise(
+  model: torch.nn.Module, case: dict, gradients: dict[str, torch.Tensor]
+) -> np.float64:
+  """Returns how far fp32 gradients are from fp64's, the worst by tensor.
+
+  With ReLU, an input that rounding moves over zero changes the gradient by all
+  that flows through its unit, whoever computes it; GELU has no such place.
+  """
+  if case["fields"]["feed_forward_proj"] != "relu":
+    return np.float64(0)
+  model.double()
+  _loss(model, case).loss.backward()
+  return np.float64(
+    max(
+      ((gradients[name].double() - p.grad).norm() / p.grad.norm()).item()
+      for name, p in model.named_parameters()
+    )
+  )
 
 
 def _export(directory: pathlib.Path, case: dict) -> None:
@@ -84,16 +106,25 @@ def _untie(model: torch.nn.Module, readout: torch.Tensor) -> None:
   model.lm_head.weight = torch.nn.Parameter(readout)
 
 
+def _loss(model: torch.nn.Module, case: dict) -> Any:
+  batch = random_t5.batch(case["fields"], case["size"])
+  inputs = torch.from_numpy(batch["inputs"])
+  targets = torch.from_numpy(batch["targets"])
+  return model(
+    input_ids=inputs,
+    attention_mask=(inputs != 0).long(),
+    labels=targets.masked_fill(targets == 0, -100),
+  )
+
+
 def _results(
   model: torch.nn.Module, case: dict, *, gradients: bool = True
 ) -> dict[str, np.ndarray]:
   batch = random_t5.batch(case["fields"], case["size"])
   inputs = torch.from_numpy(batch["inputs"])
-  targets = torch.from_numpy(batch["targets"])
   mask = (inputs != 0).long()
-  labels = targets.masked_fill(targets == 0, -100)
   with torch.set_grad_enabled(gradients):
-    output = model(input_ids=inputs, attention_mask=mask, labels=labels)
+    output = _loss(model, case)
   if gradients:
     output.loss.backward()
   results = {
