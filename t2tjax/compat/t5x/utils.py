@@ -3,35 +3,27 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from t2tjax import checkpoint, data, optim
+from t2tjax import checkpoint, data
 from t2tjax.compat.t5x import checkpoints, notices
+from t2tjax.optim import create_learning_rate_scheduler
+
+__all__ = [
+  "CheckpointConfig",
+  "DatasetConfig",
+  "RestoreCheckpointConfig",
+  "SaveCheckpointConfig",
+  "TrainStateInitializer",
+  "create_learning_rate_scheduler",
+  "get_dataset",
+  "get_training_eval_datasets",
+  "get_vocabulary",
+  "round_vocab_size_to_multiple",
+  "verify_matching_vocabs",
+]
 
 # Registers the tasks that ship, T5's among them, and what it stands in for.
 _TASKS = "t2tjax.tasks.all"
 _T5_PACKAGES = ("t5", "t5x", "multilingual_t5", "byt5")
-
-
-def create_learning_rate_scheduler(
-  factors: str = "constant * linear_warmup * rsqrt_decay",
-  base_learning_rate: float = 0.5,
-  warmup_steps: int = 1000,
-  decay_factor: float = 0.5,
-  steps_per_decay: int = 20000,
-  steps_per_cycle: int = 100000,
-  step_offset: int = 0,
-  min_learning_rate: float = 1e-8,
-) -> optim.LearningRateFn:
-  """Returns `optim.create_learning_rate_scheduler`, which is T5X's."""
-  return optim.create_learning_rate_scheduler(
-    factors=factors,
-    base_learning_rate=base_learning_rate,
-    warmup_steps=warmup_steps,
-    decay_factor=decay_factor,
-    steps_per_decay=steps_per_decay,
-    steps_per_cycle=steps_per_cycle,
-    step_offset=step_offset,
-    min_learning_rate=min_learning_rate,
-  )
 
 
 def DatasetConfig(  # noqa: N802
