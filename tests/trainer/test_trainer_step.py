@@ -307,6 +307,14 @@ def test_weight_metrics_have_t5xs_names_and_meaning():
   )
 
 
+def test_weights_at_zero_keep_the_relative_update_finite():
+  """As of LoRA's second factor, which starts at zero."""
+  old, new = {"w": jnp.asarray([0.0, 2.0])}, {"w": jnp.asarray([1.0, 3.0])}
+  metrics = step_lib._weight_metrics(old, old, new)
+  relative = metrics["weight_update_divided_by_weight_rms/w"]
+  np.testing.assert_allclose(relative, np.sqrt((0.0 + 0.5**2) / 2))
+
+
 def test_frozen_parameters_get_no_gradient(unsharded_history):
   optimizer = optim.freeze(optim.AdamW(), ["^encoder/", "token_embedder"])
   run = Run(one_device(), optimizer=optimizer, num_microbatches=2)
