@@ -35,6 +35,8 @@ LAYERS = {
   "compat": 7,
   "loading": 8,
   "convert": 8,
+  "serving": 8,
+  "serve": 8,
 }
 _RUN_LAYER = 6
 
