@@ -205,6 +205,51 @@ def test_what_t5x_has_and_we_have_not_is_refused_with_a_way(call, message):
     call()
 
 
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (
+      lambda own: utils.SaveCheckpointConfig(period=1, checkpointer_cls=own),
+      "SaveCheckpointConfig.checkpointer_cls = Own",
+    ),
+    (
+      lambda own: utils.RestoreCheckpointConfig(
+        path="x", checkpoint_manager_cls=own
+      ),
+      "RestoreCheckpointConfig.checkpoint_manager_cls = Own",
+    ),
+    (
+      lambda own: utils.SaveCheckpointConfig(
+        period=1,
+        checkpoint_manager_cls=functools.partial(
+          find("checkpoints.OrbaxCheckpointManagerInterface"),
+          checkpoint_steps=[5],
+        ),
+      ),
+      "SaveCheckpointConfig.period",
+    ),
+  ],
+)
+def test_checkpoint_writers_that_are_not_ours_are_refused(call, message):
+  own = type("Own", (find("checkpoints.Checkpointer"),), {})
+  with pytest.raises(ValueError, match=message):
+    call(own)
+
+
+def test_state_transformations_are_read_and_refused_when_called(tmp_path):
+  path = tmp_path / "mine.gin"
+  path.write_text(
+    "from __gin__ import dynamic_registration\n"
+    "from t5x import state_utils\n"
+    "from t5x import utils\n"
+    "utils.SaveCheckpointConfig.state_transformation_fns = [\n"
+    "  @state_utils.intersect_state]\n"
+  )
+  loaded = load(files=(_MODEL, "t5x/configs/runs/pretrain.gin", str(path)))
+  with pytest.raises(ValueError, match="assignment_map"):
+    loaded.arguments()
+
+
 def test_assignment_maps_lose_t5x_prefixes_and_optimizer_rules():
   restore = utils.RestoreCheckpointConfig(
     path="x",

@@ -43,7 +43,8 @@ def temperature_sample(
     temperature: divides the logits; 0 is greedy.
     topk: sample among the k most probable; 0 for all.
     topp: sample among the fewest that reach this mass; 0 for all.
-    rescale_log_probs: scores are those of the distribution sampled from.
+    rescale_log_probs: scores are those of the distribution sampled from. Of
+      greedy decoding they are the model's own (T5X: 0).
     max_decode_steps: set `targets` of the feature lengths instead.
     max_decode_steps_hard_limit: likewise.
     state_callback_fn: not supported.

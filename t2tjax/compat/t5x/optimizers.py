@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import functools
-from typing import Any
+from typing import Any, NoReturn
 
 import optax
 
@@ -43,6 +43,14 @@ def MultiOptimizer(  # noqa: N802
     "optimizers.MultiOptimizer with traversals is not supported: bind "
     "t2tjax's optim.MultiOptimizer.rules, pairs of a regular expression and "
     f"an optimizer, in place of {len(traversals_and_optimizers)} traversals."
+  )
+
+
+def amos(*args: Any, **kwargs: Any) -> NoReturn:
+  """Refuses: it is a package of its own, which optax has not."""
+  raise ValueError(
+    "optimizers.amos is not supported: bind OPTIMIZER to another optimizer, "
+    "such as @adafactor.Adafactor() or @optimizers.adamw()."
   )
 
 

@@ -68,11 +68,11 @@ def DatasetConfig(  # noqa: N802
       "utils.DatasetConfig.use_custom_packing_ops",
       "packing has one implementation",
     )
-  if not trim_output_features:
-    notices.without_effect(
-      "utils.DatasetConfig.trim_output_features",
-      "examples are cut at task_feature_lengths; leave those None to cut none",
-    )
+  notices.refuse_given(
+    "utils.DatasetConfig",
+    "examples are cut at task_feature_lengths; leave those None to cut none",
+    trim_output_features=None if trim_output_features else False,
+  )
   notices.refuse_given(
     "utils.DatasetConfig",
     "AirIO tasks have no counterpart; register a seqio Task",
@@ -123,18 +123,35 @@ def SaveCheckpointConfig(  # noqa: N802
     state_transformation_fns: not supported.
     checkpoint_manager_cls: as `checkpointer_cls`.
   """
-  del keep_dataset_checkpoints, save_dataset
+  del save_dataset
+  if keep_dataset_checkpoints is not None:
+    notices.without_effect(
+      "utils.SaveCheckpointConfig.keep_dataset_checkpoints",
+      "every checkpoint has its position in the data",
+    )
   notices.refuse_given(
     "utils.SaveCheckpointConfig",
     "set SaveCheckpointConfig.period",
     checkpoint_steps=checkpoint_steps,
   )
   _refuse_transformations("SaveCheckpointConfig", state_transformation_fns)
+  _refuse_writers("Save", checkpointer_cls, checkpoint_manager_cls)
   if period is None:
     return None
   best: dict[str, Any] = {}
   for cls in (checkpointer_cls, checkpoint_manager_cls):
     settings = cls()
+    notices.refuse_given(
+      f"checkpoints.{type(settings).__name__}",
+      "set SaveCheckpointConfig.period",
+      checkpoint_steps=getattr(settings, "checkpoint_steps", None),
+    )
+    if not getattr(settings, "keep_checkpoints_without_metrics", True):
+      notices.without_effect(
+        f"checkpoints.{type(settings).__name__}."
+        "keep_checkpoints_without_metrics",
+        "the newest SaveCheckpointConfig.keep stay, and as many of the best",
+      )
     metric = getattr(settings, "metric_name_to_monitor", None)
     if metric is not None:
       best["best_metric"] = _metric(metric)
@@ -178,7 +195,7 @@ def RestoreCheckpointConfig(  # noqa: N802
     state_transformation_fns: not supported.
     checkpoint_manager_cls: likewise.
   """
-  del checkpointer_cls, checkpoint_manager_cls
+  _refuse_writers("Restore", checkpointer_cls, checkpoint_manager_cls)
   _refuse_transformations("RestoreCheckpointConfig", state_transformation_fns)
   notices.refuse_given(
     "utils.RestoreCheckpointConfig",
@@ -195,6 +212,12 @@ def RestoreCheckpointConfig(  # noqa: N802
         "path; run the command once for each, or use mode = 'all' of a run."
       )
     path = path[0]
+  if assignment_map:
+    notices.without_effect(
+      "the optimizer state of the initial checkpoint",
+      "RestoreCheckpointConfig.assignment_map renames parameters, which it "
+      "cannot follow; a new one begins",
+    )
   return checkpoint.RestoreCheckpointConfig(
     path=path,
     mode=mode,
@@ -261,6 +284,25 @@ def _refuse_transformations(owner: str, functions: Sequence[Any]) -> None:
     "RestoreCheckpointConfig.assignment_map",
     state_transformation_fns=functions,
   )
+
+
+def _refuse_writers(kind: str, checkpointer: Any, manager: Any) -> None:
+  """Raises ValueError unless both are of `checkpoints`."""
+  for parameter, value in (
+    ("checkpointer_cls", checkpointer),
+    ("checkpoint_manager_cls", manager),
+  ):
+    notices.refuse_unless(
+      value,
+      (
+        "Checkpointer",
+        "SaveBestCheckpointer",
+        "OrbaxCheckpointManagerInterface",
+      ),
+      f"utils.{kind}CheckpointConfig.{parameter}",
+      "checkpoints are written by Orbax, and those of T5X and Hugging Face are "
+      "read; leave it unset",
+    )
 
 
 def _metric(name: str) -> str:
