@@ -43,9 +43,11 @@ def running_server(directory: str) -> Iterator[tuple[subprocess.Popen, int]]:
       process.terminate()
 
 
-def ask(connection: http.client.HTTPConnection, text: str, beams: int) -> str:
-  """Returns the answer to a text."""
-  body = {"inputs": [text], "max_new_tokens": 16, "num_beams": beams}
+def ask(
+  connection: http.client.HTTPConnection, texts: list[str], beams: int
+) -> str:
+  """Returns the answer to the first text."""
+  body = {"inputs": texts, "max_new_tokens": 16, "num_beams": beams}
   headers = {"Content-Type": "application/json"}
   connection.request("POST", "/api/predict", json.dumps(body), headers)
   response = connection.getresponse()
@@ -74,23 +76,25 @@ def main() -> None:
 
   with running_server(args.directory) as (process, port):
 
-    def timed(number: int) -> tuple[float, str | None]:
+    def timed(number: int, count: int = 1) -> tuple[float, str | None]:
       if not hasattr(local, "connection"):
         local.connection = http.client.HTTPConnection(
           "127.0.0.1", port, timeout=120
         )
       start = time.perf_counter()
       try:
-        answer = ask(local.connection, texts[number % _NUM_TEXTS], args.beams)
+        asked = [texts[number % _NUM_TEXTS]] * count
+        answer = ask(local.connection, asked, args.beams)
       except (OSError, RuntimeError, ValueError):
         local.connection.close()
         answer = None
       return time.perf_counter() - start, answer
 
+    for count in (4, 16):  # Batches of every size are compiled.
+      timed(0, count)
     alone = [timed(i)[1] for i in range(_NUM_TEXTS)]
     with concurrent.futures.ThreadPoolExecutor(args.clients) as pool:
-      # Batches of every size are compiled.
-      list(pool.map(timed, range(4 * args.clients)))
+      list(pool.map(timed, range(2 * args.clients)))
       memory = resident_mb(process)
       start = time.perf_counter()
       answers = list(pool.map(timed, range(args.requests)))

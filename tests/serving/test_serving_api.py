@@ -10,7 +10,9 @@ import pytest
 import served_models
 
 pytest.importorskip("starlette", reason="needs the extra [demo]")
-testclient = pytest.importorskip("starlette.testclient")
+pytest.importorskip("httpx2", reason="TestClient needs it")
+
+from starlette import testclient  # noqa: E402
 
 import t2tjax  # noqa: E402
 from t2tjax import evaluation, serving  # noqa: E402
@@ -24,7 +26,7 @@ LIMITS = serving.Limits(
   max_waiting=256,
   max_body_bytes=4000,
 )
-TOKEN = "correct horse battery".replace(" ", "-")
+TOKEN = "correct-horse-battery"
 
 
 @pytest.fixture(scope="module")
