@@ -1,10 +1,10 @@
 """Beam search, by the rules of T5X or of Hugging Face transformers.
 
 Bound to `decode_fn` of a model. Shapes: B batch, K beams, C candidates (2 per
-beam), L steps, V vocab. May import: typing, loop.
+beam), L steps, V vocab. May import: typing, processors, loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from t2tjax.decoding import loop
+from t2tjax.decoding import processors as processors_lib
 from t2tjax.typing import Array, Given, PyTree
 
 # Vocabulary entries of which the largest is sought first; see `top_k`.
@@ -70,6 +71,7 @@ def beam_search(
   alpha: float = 0.6,
   length_penalty: float | None = None,
   early_stopping: bool | Literal["never"] = False,
+  logits_processors: Sequence[processors_lib.LogitsProcessor] = (),
 ) -> loop.Decoded:
   """Keeps the `num_decodes` most probable beginnings; see `loop.DecodeFn`.
 
@@ -101,6 +103,8 @@ def beam_search(
     early_stopping: as in transformers. True stops a row when K sequences are
       finished; False when no live beam scores better than the worst of them,
       at its present length; 'never' when none could at its limit.
+    logits_processors: constraints on the log probabilities, by whose sum the
+      search then ranks, as in transformers; see `processors`.
 
   Returns:
     Sequences, the best first, with the scores they are ranked by: normalised,
@@ -117,19 +121,11 @@ def beam_search(
       state.last_BK.reshape(-1), first_position + state.step, state.cache
     )
     state = state._replace(cache=cache)
-    return _advance(state, logits_RV, rules, limits_B, offset_B, eos_id)
+    found = _constrained(state, logits_RV, first_tokens, logits_processors)
+    return _advance(state, found, rules, limits_B, offset_B, eos_id)
 
-  none_BKL = jnp.zeros((batch, beams, num_steps), jnp.int32)
-  never_BK = jnp.full((batch, beams), _NEVER, jnp.float32)
-  state = _State(
-    step=jnp.zeros((), jnp.int32),
-    last_BK=first_tokens.astype(jnp.int32).reshape(batch, beams),
-    # All beams of an input are the same yet: one of them counts.
-    live=_Beams(never_BK.at[:, 0].set(0.0), none_BKL),
-    finished=_Beams(never_BK, none_BKL),
-    open_B=limits_B > 0,
-    cache=cache,
-  )
+  first_BK = first_tokens.astype(jnp.int32).reshape(batch, beams)
+  state = _start(first_BK, limits_B, num_steps, cache)
   state = jax.lax.while_loop(
     lambda state: (state.step < num_steps) & jnp.any(state.open_B), step, state
   )
@@ -138,17 +134,34 @@ def beam_search(
   return loop.Decoded(found.tokens_BKL, found.scores_BK)
 
 
+def _start(
+  first_BK: Array, limits_B: Array, num_steps: int, cache: PyTree
+) -> _State:
+  """Returns the state before the first step."""
+  none_BKL = jnp.zeros((*first_BK.shape, num_steps), jnp.int32)
+  never_BK = jnp.full(first_BK.shape, _NEVER, jnp.float32)
+  return _State(
+    step=jnp.zeros((), jnp.int32),
+    last_BK=first_BK,
+    # All beams of an input are the same yet: one of them counts.
+    live=_Beams(never_BK.at[:, 0].set(0.0), none_BKL),
+    finished=_Beams(never_BK, none_BKL),
+    open_B=limits_B > 0,
+    cache=cache,
+  )
+
+
 def _advance(
   state: _State,
-  logits_RV: Array,
+  found: tuple[Array, Array, Array],
   rules: _Rules,
   limits_B: Array,
   offset_B: Array,
   eos_id: int,
 ) -> _State:
-  """Extends all beams by a token, and moves those that end."""
+  """Extends the beams by the candidates found, and moves those that end."""
   beams = state.last_BK.shape[1]
-  scores_BC, parents_BC, tokens_BC = candidates(logits_RV, state.live.scores_BK)
+  scores_BC, parents_BC, tokens_BC = found
   sequences_BCL = jax.lax.dynamic_update_slice_in_dim(
     _take(state.live.tokens_BKL, parents_BC),
     tokens_BC[..., None],
@@ -190,7 +203,30 @@ def _advance(
   )
 
 
-def candidates(logits_RV: Array, live_BK: Array) -> tuple[Array, Array, Array]:
+def _constrained(
+  state: _State,
+  logits_RV: Array,
+  first_R: Array,
+  processors: Sequence[processors_lib.LogitsProcessor],
+) -> tuple[Array, Array, Array]:
+  """Returns the `candidates` that are left by the processors."""
+  live = state.live
+  if not processors:
+    return candidates(logits_RV, live.scores_BK)
+  log_probs_RV = processors_lib.apply(
+    processors,
+    jax.nn.log_softmax(logits_RV, axis=-1),
+    first_R,
+    live.tokens_BKL.reshape(*first_R.shape, -1),
+    state.step,
+    num_decodes=live.scores_BK.shape[1],
+  )
+  return candidates(log_probs_RV, live.scores_BK, normalized=True)
+
+
+def candidates(
+  logits_RV: Array, live_BK: Array, *, normalized: bool = False
+) -> tuple[Array, Array, Array]:
   """Returns the 2 K best continuations of each input, the best first.
 
   At most K of them end, as each beam has one end, so that K go on. Of each
@@ -201,6 +237,7 @@ def candidates(logits_RV: Array, live_BK: Array) -> tuple[Array, Array, Array]:
   Args:
     logits_RV: [rows, vocab] of all beams.
     live_BK: log probability of each beam, -inf for one that is not there.
+    normalized: whether the logits are log probabilities already.
 
   Returns:
     Log probabilities, beams and tokens, each [batch, 2 K].
@@ -208,7 +245,8 @@ def candidates(logits_RV: Array, live_BK: Array) -> tuple[Array, Array, Array]:
   batch, beams = live_BK.shape
   vocab = logits_RV.shape[-1]
   best_RC, tokens_RC = top_k(logits_RV, min(2 * beams, vocab))
-  best_RC = best_RC - jax.nn.logsumexp(logits_RV, axis=-1, keepdims=True)
+  if not normalized:
+    best_RC = best_RC - jax.nn.logsumexp(logits_RV, axis=-1, keepdims=True)
   scores_BKC = best_RC.reshape(batch, beams, -1) + live_BK[..., None]
   scores_BC, index_BC = jax.lax.top_k(scores_BKC.reshape(batch, -1), 2 * beams)
   tokens_BC = _take(tokens_RC.reshape(batch, -1), index_BC)

@@ -3,23 +3,25 @@
 Called by `sampling`; `beam_search` has its own loop. Shapes: B batch, R rows
 (batch * num_decodes, those of one input side by side), N num_decodes, L steps,
 V vocab.
-May import: typing.
+May import: typing, processors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from t2tjax.decoding import processors as processors_lib
 from t2tjax.typing import Array, PyTree
 
 # (tokens [rows], position scalar or [rows], cache)
 #   -> (logits [rows, vocab] fp32, cache); rows are axis 0 of every cache leaf.
 TokensToLogits = Callable[[Array, Array, PyTree], tuple[Array, PyTree]]
 
-# (logits [rows, vocab], step) -> next tokens [rows], their log probabilities.
-Choose = Callable[[Array, Array], tuple[Array, Array]]
+# (logits [rows, vocab] of the model, the same as processed, step)
+#   -> next tokens [rows], their log probabilities.
+Choose = Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
 class Decoded(NamedTuple):
@@ -87,6 +89,8 @@ def run(
   num_steps: int,
   limits: Array,
   eos_id: int,
+  num_decodes: int,
+  processors: Sequence[processors_lib.LogitsProcessor],
 ) -> tuple[Array, Array]:
   """Returns tokens [rows, steps] and scores [rows]; see `DecodeFn`.
 
@@ -102,7 +106,15 @@ def run(
     logits_RV, cache = tokens_to_logits(
       state.last_R, first_position + state.step, state.cache
     )
-    next_R, log_prob_R = choose(logits_RV, state.step)
+    processed_RV = processors_lib.apply(
+      processors,
+      logits_RV,
+      first_tokens,
+      state.tokens_RL,
+      state.step,
+      num_decodes=num_decodes,
+    )
+    next_R, log_prob_R = choose(logits_RV, processed_RV, state.step)
     next_R = jnp.where(state.ended_R, 0, next_R.astype(jnp.int32))
     return _State(
       step=state.step + 1,

@@ -1,15 +1,17 @@
 """Greedy decoding and sampling with temperature, top-k, top-p and min-p.
 
 Bound to `decode_fn` of a model. See `loop` for the letters of the shapes.
-May import: typing, loop.
+May import: typing, processors, loop.
 """
 
+from collections.abc import Sequence
 import math
 
 import jax
 import jax.numpy as jnp
 
 from t2tjax.decoding import loop
+from t2tjax.decoding.processors import LogitsProcessor
 from t2tjax.typing import Array, Given, PyTree
 
 _MASKED = -1e9
@@ -27,8 +29,22 @@ def greedy_decode(
   eos_id: Given[int],
   num_decodes: Given[int] = 1,
   key: Given[Array | None] = None,
+  logits_processors: Sequence[LogitsProcessor] = (),
 ) -> loop.Decoded:
-  """Takes the most probable token at every step; see `loop.DecodeFn`."""
+  """Takes the most probable token at every step; see `loop.DecodeFn`.
+
+  Args:
+    tokens_to_logits: see `loop.DecodeFn`, as for all up to `key`.
+    cache: likewise.
+    first_tokens: likewise.
+    first_position: likewise.
+    num_steps: likewise.
+    limits: likewise.
+    eos_id: likewise.
+    num_decodes: likewise.
+    key: not used.
+    logits_processors: constraints; see `processors`.
+  """
   del key
   if num_decodes != 1:
     raise ValueError(
@@ -36,9 +52,11 @@ def greedy_decode(
       " input. Bind decode_fn = @decoding.temperature_sample for several."
     )
 
-  def choose(logits_RV: Array, step: Array) -> tuple[Array, Array]:
+  def choose(
+    logits_RV: Array, processed_RV: Array, step: Array
+  ) -> tuple[Array, Array]:
     del step
-    best_R = first_argmax(logits_RV)
+    best_R = first_argmax(processed_RV)
     return best_R, log_probs(logits_RV, best_R)
 
   tokens_BL, scores_B = loop.run(
@@ -50,6 +68,8 @@ def greedy_decode(
     num_steps=num_steps,
     limits=limits,
     eos_id=eos_id,
+    num_decodes=num_decodes,
+    processors=logits_processors,
   )
   return loop.Decoded(tokens_BL[:, None], scores_B[:, None])
 
@@ -70,6 +90,7 @@ def temperature_sample(
   topp: float = 0.0,
   minp: float = 0.0,
   rescale_log_probs: bool = False,
+  logits_processors: Sequence[LogitsProcessor] = (),
 ) -> loop.Decoded:
   """Samples `num_decodes` sequences per input; see `loop.DecodeFn`.
 
@@ -94,24 +115,23 @@ def temperature_sample(
       of the most probable one; 0 for all (Nguyen et al. 2024, section 3).
     rescale_log_probs: whether scores are log probabilities of the distribution
       that is sampled from, as in T5X, or of the model's own.
+    logits_processors: constraints, before the temperature; see `processors`.
 
   Returns:
     Sequences sorted by their score, the best first.
   """
   _check(temperature, topk, topp, minp)
   key = jax.random.key(0) if key is None else key
-  rows = first_tokens.shape[0]
 
-  def choose(logits_RV: Array, step: Array) -> tuple[Array, Array]:
+  def choose(
+    logits_RV: Array, processed_RV: Array, step: Array
+  ) -> tuple[Array, Array]:
     if not temperature:
-      best_R = first_argmax(logits_RV)
+      best_R = first_argmax(processed_RV)
       return best_R, log_probs(logits_RV, best_R)
-    kept_RV = keep_topk(logits_RV / temperature, topk)
+    kept_RV = keep_topk(processed_RV / temperature, topk)
     kept_RV = keep_minp(keep_topp(kept_RV, topp), minp)
-    keys_R = jax.vmap(
-      lambda row: jax.random.fold_in(jax.random.fold_in(key, row), step)
-    )(jnp.arange(rows))
-    drawn_R = draw(keys_R, kept_RV)
+    drawn_R = draw(_row_keys(key, kept_RV.shape[0], step), kept_RV)
     scored_RV = kept_RV if rescale_log_probs else logits_RV
     return drawn_R, log_probs(scored_RV, drawn_R)
 
@@ -124,9 +144,23 @@ def temperature_sample(
     num_steps=num_steps,
     limits=limits,
     eos_id=eos_id,
+    num_decodes=num_decodes,
+    processors=logits_processors,
   )
-  scores_BN = scores_R.reshape(-1, num_decodes)
-  tokens_BNL = tokens_RL.reshape(*scores_BN.shape, num_steps)
+  return _best_first(
+    tokens_RL.reshape(-1, num_decodes, num_steps),
+    scores_R.reshape(-1, num_decodes),
+  )
+
+
+def _row_keys(key: Array, rows: int, step: Array) -> Array:
+  """Returns a key for each row, the same in a batch of any size."""
+  return jax.vmap(
+    lambda row: jax.random.fold_in(jax.random.fold_in(key, row), step)
+  )(jnp.arange(rows))
+
+
+def _best_first(tokens_BNL: Array, scores_BN: Array) -> loop.Decoded:
   order_BN = jnp.argsort(-scores_BN, axis=-1)
   return loop.Decoded(
     jnp.take_along_axis(tokens_BNL, order_BN[..., None], axis=1),

@@ -5,8 +5,7 @@ Made by `loading`. May import: layers 0 to 4 and this package.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import functools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ from t2tjax import decoding, networks, trees
 from t2tjax.data import layouts, vocabularies
 from t2tjax.inference import inputs as inputs_lib
 from t2tjax.inference import texts as texts_lib
+from t2tjax.inference.generation import Generation
 from t2tjax.models import base
 from t2tjax.partitioning import Partitioner
 from t2tjax.typing import Params
@@ -23,57 +23,11 @@ from t2tjax.typing import Params
 _IGNORED = -100
 # Texts are never cut: T5 takes any length.
 _NO_LIMIT = 1 << 20
+# A feature of its own beside those of the batch.
+_PREFIX = "forced_prefix"
 
 # Token ids: one row per input, an array padded with 0 or lists of any lengths.
 Tokens = np.ndarray | Sequence[Sequence[int]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Generation:
-  """How tokens are chosen; see `LoadedModel.generate`."""
-
-  num_beams: int = 1
-  length_penalty: float = 1.0
-  early_stopping: bool | Literal["never"] = False
-  alpha: float | None = None
-  temperature: float = 0.0
-  top_k: int = 0
-  top_p: float = 0.0
-
-  def __post_init__(self):
-    if self.num_beams < 1:
-      raise ValueError(f"num_beams = {self.num_beams} must be at least 1.")
-    if self.num_beams > 1 and self.temperature:
-      raise ValueError(
-        f"num_beams = {self.num_beams} searches and temperature ="
-        f" {self.temperature} draws; set one of them."
-      )
-    if (self.top_k or self.top_p) and not self.temperature:
-      raise ValueError(
-        "top_k and top_p are of drawing; set temperature, to 1.0 for the"
-        " model's own probabilities."
-      )
-
-  def decode_fn(self) -> decoding.DecodeFn:
-    """Returns the decoding function."""
-    if self.temperature:
-      return functools.partial(
-        decoding.temperature_sample,
-        temperature=self.temperature,
-        topk=self.top_k,
-        topp=self.top_p,
-      )
-    if self.num_beams == 1:
-      return decoding.greedy_decode
-    rule: dict[str, Any] = {"alpha": self.alpha}
-    if self.alpha is None:
-      rule = {
-        "length_penalty": self.length_penalty,
-        "early_stopping": self.early_stopping,
-      }
-    return functools.partial(
-      decoding.beam_search, num_decodes=self.num_beams, **rule
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +147,7 @@ class LoadedModel:
     num_return_sequences: int = 1,
     seed: int = 0,
     return_scores: bool = False,
+    forced_prefix: Tokens | None = None,
     **generation: Any,
   ) -> Any:
     """Returns generated tokens, with EOS, and 0 after it.
@@ -206,10 +161,15 @@ class LoadedModel:
       seed: of sampling.
       return_scores: whether to return also the score of each row: its log
         probability; of a beam search, that normalised by the length.
+      forced_prefix: what the answer to each input begins with; 0 pads. It is
+        part of what is returned and of `max_new_tokens`.
       **generation: fields of `Generation`. `num_beams` searches by the rules
         of transformers, with their `length_penalty` and `early_stopping`, or
         by those of T5X if `alpha` is given. `temperature` draws, from the
         `top_k` most probable or the `top_p` most probable mass.
+        `repetition_penalty`, `no_repeat_ngram_size`, `min_new_tokens` and
+        `prefix_allowed_tokens_fn` constrain as in transformers, and
+        `logits_processors` by functions of `decoding` or of your own.
 
     Returns:
       int32 `[batch, max_new_tokens]`, or `[batch, num_return_sequences,
@@ -224,9 +184,20 @@ class LoadedModel:
         f"num_return_sequences = {num_return_sequences} needs num_beams of at"
         f" least that (it is {settings.num_beams}), or temperature."
       )
-    model = self.model.with_decode_fn(settings.decode_fn())
+    rows = len(encoder_tokens)
+    batch = self._batch(encoder_tokens, [[1]] * rows)
+    if forced_prefix is not None:
+      prefix = self._array(forced_prefix, "forced_prefix")
+      batch[_PREFIX] = self._prefix(prefix, rows, max_new_tokens)
+    asked = rows if settings.prefix_allowed_tokens_fn else None
+    eos_id = self.model.output_vocabulary.eos_id
 
     def function(params, batch, key):
+      batch = dict(batch)
+      prefix = batch.pop(_PREFIX, None)
+      model = self.model.with_decode_fn(
+        settings.decode_fn(eos_id, prefix, num_inputs=asked)
+      )
       return model.predict_batch_with_aux(
         params,
         batch,
@@ -236,9 +207,7 @@ class LoadedModel:
         return_all_decodes=True,
       )
 
-    rows = len(encoder_tokens)
-    name = ("generate", settings, max_new_tokens, made)
-    batch = self._batch(encoder_tokens, [[1]] * rows)
+    name = ("generate", settings, max_new_tokens, made, asked)
     tokens, aux = self._run(name, function, batch, jax.random.key(seed))
     tokens = tokens[:rows, :num_return_sequences]
     scores = aux["scores"][:rows, :num_return_sequences]
@@ -254,6 +223,7 @@ class LoadedModel:
     max_new_tokens: int = 128,
     batch_size: int = 32,
     seed: int = 0,
+    forced_prefix: str = "",
     **generation: Any,
   ) -> list[str]:
     """Returns the answer to each text.
@@ -263,9 +233,18 @@ class LoadedModel:
       max_new_tokens: most tokens of an answer.
       batch_size: rows that are decoded together.
       seed: of sampling.
-      **generation: fields of `Generation`, as for `generate`; without any,
-        the model's own decoding function.
+      forced_prefix: what every answer begins with.
+      **generation: fields of `Generation`, as for `generate`; without any and
+        without a prefix, the model's own decoding function. Rows are sorted
+        by length, so that `prefix_allowed_tokens_fn` cannot tell texts apart
+        by its first argument.
     """
+    if forced_prefix:
+      ids = self.model.output_vocabulary.encode(forced_prefix)
+      generation["logits_processors"] = [
+        *generation.get("logits_processors", ()),
+        decoding.ForcedPrefix(tuple(ids)),
+      ]
     settings = Generation(**generation) if generation else None
     name = ("predict", settings, max_new_tokens, batch_size, seed)
     rows = [{"inputs": ids} for ids in self._encode(texts, "input")]
@@ -337,7 +316,9 @@ class LoadedModel:
       if name not in self._text_models:
         model = self.model
         if settings is not None:
-          model = model.with_decode_fn(settings.decode_fn())
+          model = model.with_decode_fn(
+            settings.decode_fn(model.output_vocabulary.eos_id)
+          )
         self._text_models[name] = texts_lib.TextModel(
           model,
           self.params,
@@ -390,6 +371,21 @@ class LoadedModel:
     )
     spare = self._num_rows(len(rows)) - len(rows)
     return layout.assemble([*rows, *([] for _ in range(spare))])
+
+  def _prefix(
+    self, prefix: np.ndarray, rows: int, max_new_tokens: int
+  ) -> np.ndarray:
+    """Returns what each row is forced to begin with, padded like a batch."""
+    if len(prefix) != rows:
+      raise ValueError(
+        f"Unequal numbers of rows: encoder_tokens {rows}, forced_prefix"
+        f" {len(prefix)}."
+      )
+    if prefix[:, max_new_tokens:].any():
+      raise ValueError(
+        f"forced_prefix is longer than max_new_tokens = {max_new_tokens}."
+      )
+    return self._padded(prefix)
 
   def _array(self, tokens: Tokens | None, name: str) -> np.ndarray:
     """Returns token ids as a checked int32 array; -100 becomes 0."""
