@@ -21,6 +21,7 @@ setuptools.setup(
   package_dir=_ROOT_PACKAGES,
   package_data={
     "t2tjax.gin_configs": ["**/*.gin"],
+    "t2tjax.serving": ["page.html"],
     "t2tjax.tasks": ["bundle/*"],
   },
   install_requires=[
@@ -59,10 +60,13 @@ setuptools.setup(
     "sweep": ["optuna>=4.0"],
     "test": [
       "codespell",
+      "httpx2",
       "mypy",
       "pytest>=8",
       "pytest-xdist",
       "ruff",
+      "starlette>=0.40",
+      "uvicorn>=0.30",
     ],
     "tpu": ["jax[tpu]>=0.10.2,<0.11.1"],
   },
