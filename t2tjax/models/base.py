@@ -132,15 +132,25 @@ class LanguageModel(abc.ABC):
     """Returns the teacher-forced sums of `loss_fn`, without dropout."""
     return self.loss_fn(params, batch, None, jnp.float32(1.0))[1]
 
-  def score_batch(self, params: Params, batch: Batch) -> Array:
-    """Returns the log likelihood `[batch]` of each row's weighted targets."""
+  def score_batch(
+    self, params: Params, batch: Batch, *, chunk_tokens: int | None = None
+  ) -> Array:
+    """Returns the log likelihood `[batch]` of each row's weighted targets.
+
+    Args:
+      params: the parameters, unboxed.
+      batch: feature name -> [batch, length], not packed.
+      chunk_tokens: bound on the logits of a row that exist at a time; to be
+        given where the size of the batch is not known yet.
+    """
     _refuse_packed(batch, "scored")
     targets = batch["decoder_target_tokens"]
     weights = batch["decoder_loss_weights"].astype(jnp.float32)
     hidden = self._hidden(params, batch, None)
     kernel, scale = self.module.readout(params)
     # As many logits at a time as in training, of which a row has its share.
-    chunk_tokens = max(losses.DEFAULT_CHUNK_TOKENS // targets.shape[0], 1)
+    if chunk_tokens is None:
+      chunk_tokens = max(losses.DEFAULT_CHUNK_TOKENS // targets.shape[0], 1)
 
     def nll(hidden_LD: Array, targets_L: Array, weights_L: Array) -> Array:
       return losses.chunked_cross_entropy(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 _REFUSAL = (
-  "T5X's export to a TensorFlow SavedModel is not available; use "
-  "python -m t2tjax.infer on the checkpoint."
+  "T5X's export to a TensorFlow SavedModel is not available; export serialised "
+  "JAX functions with python -m t2tjax.export --input=CHECKPOINT --output=DIR, "
+  "or use python -m t2tjax.infer on the checkpoint."
 )
 
 
