@@ -26,6 +26,8 @@ setuptools.setup(
   },
   install_requires=[
     "absl-py",
+    # jax.export needs it and jax does not say so.
+    "flatbuffers>=24",
     "flax>=0.12.8,<0.13",
     "fsspec>=2024.6",
     "gin-config>=0.5.0,<0.6",
@@ -56,7 +58,7 @@ setuptools.setup(
     "beam": ["apache-beam>=2.60"],
     "cuda": ["jax[cuda12]>=0.10.2,<0.11.1"],
     "demo": ["starlette>=0.40", "uvicorn>=0.30"],
-    "hf": ["safetensors>=0.5", "transformers>=4.50"],
+    "hf": ["torch>=2.4", "transformers>=4.57"],
     "sweep": ["optuna>=4.0"],
     "test": [
       "codespell",
