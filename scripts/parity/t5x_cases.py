@@ -201,7 +201,7 @@ def make_params(case: Case) -> dict[str, np.ndarray]:
     draw = np.random.default_rng([2, index]).normal(size=shape)
     if name.endswith("/scale"):
       value = 1.0 + 0.1 * draw
-    elif "embedd" in name.rsplit("/", 1)[1]:
+    elif "embedding" in name.rsplit("/", 1)[1]:
       value = 0.5 * draw
     else:
       value = draw / np.sqrt(shape[0])
