@@ -20,6 +20,7 @@ setuptools.setup(
   ],
   package_dir=_ROOT_PACKAGES,
   package_data={
+    "t2tjax.evaluation": ["page.html"],
     "t2tjax.gin_configs": ["**/*.gin"],
     "t2tjax.serving": ["page.html"],
     "t2tjax.tasks": ["bundle/*"],

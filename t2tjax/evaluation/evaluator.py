@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from t2tjax import models
-from t2tjax.evaluation import bootstrap, results, running, scoring
+from t2tjax.evaluation import bootstrap, judging, results, running, scoring
 from t2tjax.evaluation import metrics as metrics_lib
 
 
@@ -166,8 +166,10 @@ class Evaluator:
       samples = [sample.withheld() for sample in samples]
     elif self._predictions_dir and jax.process_index() == 0:
       folder = pathlib.Path(self._predictions_dir) / str(step)
+      written = samples[: self._num_predictions]
       results.write_predictions(
-        folder / f"{task.name}.jsonl", samples[: self._num_predictions]
+        folder / f"{task.name}.jsonl",
+        judging.judged(task, written, *compared),
       )
     every = max(1, len(samples) // max(1, self._num_samples))
     return results.EvalResult(

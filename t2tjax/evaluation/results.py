@@ -12,11 +12,23 @@ import pathlib
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """One example as it went in, came out, and should have come out."""
+  """One example as it went in, came out, and should have come out.
+
+  Attributes:
+    inputs: its text.
+    prediction: the model's text.
+    target: the text of the target.
+    targets: all accepted texts, where there are several.
+    correct: whether the prediction is right, where that was judged.
+    score: how near it comes, on the scale of the task's metric.
+  """
 
   inputs: str
   prediction: str
   target: str
+  targets: Sequence[str] | None = None
+  correct: bool | None = None
+  score: float | None = None
 
   def withheld(self) -> "Sample":
     """Returns the sample with lengths in place of its texts."""
@@ -61,6 +73,7 @@ def write_predictions(
   partial = path.with_name(f".{path.name}.{os.getpid()}")
   with open(partial, "w", encoding="utf-8") as file:
     for sample in samples:
-      line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False)
-      file.write(line + "\n")
+      fields = dataclasses.asdict(sample)
+      known = {k: v for k, v in fields.items() if v is not None}
+      file.write(json.dumps(known, ensure_ascii=False) + "\n")
   os.replace(partial, path)

@@ -164,6 +164,7 @@ def test_predictions_are_written_as_json_lines(tmp_path):
     "inputs": "bcd",
     "prediction": "dcb",
     "target": "dcb",
+    "correct": True,
   }
   assert len(list((tmp_path / "70").iterdir())) == 1
 
