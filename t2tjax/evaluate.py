@@ -21,7 +21,7 @@ from t2tjax import (
   trees,
 )
 from t2tjax import trainer as trainer_lib
-from t2tjax.evaluation import measuring, tables
+from t2tjax.evaluation import measuring, page, tables
 
 
 def evaluate(
@@ -47,8 +47,8 @@ def evaluate(
     restore_checkpoint_cfg: the checkpoint; with mode 'latest' the newest of a
       run directory, with 'all' each of them, but for those that
       `output_dir` has results of.
-    output_dir: where `results.json`, `metrics.jsonl`, TensorBoard events and
-      `predictions/<step>/<task>.jsonl` go.
+    output_dir: where `report.html`, `results.json`, `metrics.jsonl`,
+      TensorBoard events and `predictions/<step>/<task>.jsonl` go.
     evaluator_cls: makes the evaluator of `model`.
     eval_steps: batches of teacher-forced evaluation per task; None for all.
     prepared_dir: where token records are kept, shared between runs.
@@ -142,6 +142,10 @@ def evaluate(
       console.print(tables.metrics_table(measured.results, floors))
   writer.close()
   console.print(f"Results  {directory / 'results.json'}", soft_wrap=True)
+  if distributed.is_primary() and results:
+    private = [t.name for t in decode_tasks if evaluator.is_private(t)]
+    written = page.write_page(directory, private=private)
+    console.print(f"Page     {written}", soft_wrap=True)
   return results
 
 
