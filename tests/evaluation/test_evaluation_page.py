@@ -173,7 +173,7 @@ def page(tmp_path_factory):
     directory,
     5,
     {"qa": {"f1": 0.25}, **private},
-    {"qa": rows[:120]},
+    {"qa": [sample(n, correct=n % 4 != 1, score=1.0) for n in range(120)]},
     num_examples=120,
   )
   add(
@@ -240,8 +240,14 @@ def test_examples_are_filtered_sorted_and_paged_in_a_browser(page, width):
   choose(page, "text", "<script>")
   assert column(page, "[data-label=prediction]") == [ATTACK]
   assert column(page, "[data-label=target]") == ["ab"]
-  choose(page, "step", "5")
   choose(page, "text", "")
+  choose(page, "sort", "order")
+  # Since checkpoint 5, which saw the first 120 examples.
+  choose(page, "verdict", "gained")
+  assert column(page, ".order") == [str(n + 1) for n in range(1, 120, 4)]
+  choose(page, "verdict", "lost")
+  assert column(page, ".order") == [str(n + 1) for n in range(0, 120, 4)]
+  choose(page, "step", "5")
   choose(page, "verdict", "all")
   assert page.run("$('count').textContent").startswith("120 of 120 examples")
 
@@ -262,7 +268,7 @@ def test_checkpoints_stand_side_by_side_with_intervals_and_floor(page):
     "[...r.cells].map(c => c.innerText.replace(/\\s+/g, ' ').trim()))"
   )
   assert table == [
-    ["metric", "floor: copy", "step 5", "step 9"],
+    ["metric", "floor (copy)", "step 5", "step 9"],
     ["f1", "0.125", "0.250", "0.500 0.375 to 0.625"],
   ]
   hidden = "document.querySelector('[data-task=mine] .part').hidden"
