@@ -56,6 +56,10 @@ def test_all_checkpoints_are_evaluated_once_and_the_finished_are_skipped(
   again = evaluate(run_dir, output, "--gin.CHECKPOINT_MODE=all")
   assert again.returncode == 0, again.stderr
   assert again.stdout.count("finished before") == 2
+  # The page still has both, with the texts of each.
+  page = (output / "report.html").read_text()
+  assert page.count('/checkpoint_2"') == page.count('/checkpoint_4"') == 1
+  assert json.loads(lines[0])["target"] in page
   assert (output / "metrics.jsonl").read_text() == written
 
   # Under other conditions it is another question.

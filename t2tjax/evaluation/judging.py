@@ -75,8 +75,9 @@ def _judge(
 
 
 def _plain(function: Callable) -> Callable:
-  is_partial = isinstance(function, functools.partial)
-  return function.func if is_partial else function
+  if isinstance(function, functools.partial):
+    return function.func
+  return function
 
 
 def _references(target: Any) -> Any:

@@ -32,9 +32,10 @@ class Sample:
 
   def withheld(self) -> "Sample":
     """Returns the sample with lengths in place of its texts."""
-    return Sample(
-      *(f"<{len(text)} characters, withheld>" for text in self.texts())
+    inputs, prediction, target = (
+      f"<{len(text)} characters, withheld>" for text in self.texts()
     )
+    return Sample(inputs, prediction, target)
 
   def texts(self) -> tuple[str, str, str]:
     """Returns the inputs, the prediction and the target."""
