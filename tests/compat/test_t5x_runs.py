@@ -98,7 +98,7 @@ def test_the_json_logger_writes_as_many_results_as_asked(root):
   written = folder / "6" / "elements_qa.jsonl"
   lines = written.read_text().splitlines()
   assert len(lines) == 3
-  assert json.loads(lines[0]).keys() == {"inputs", "prediction", "target"}
+  assert json.loads(lines[0]).keys() >= {"inputs", "prediction", "target"}
 
 
 def test_what_means_nothing_here_is_said_once(root):
