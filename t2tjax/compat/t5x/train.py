@@ -15,6 +15,7 @@ from t2tjax import checkpoint, data, distributed, partitioning
 from t2tjax import train as native
 from t2tjax.compat.t5x import actions as actions_lib
 from t2tjax.compat.t5x import evaluators, notices
+from t2tjax.trainer import start
 
 _SEED_BITS = 31
 
@@ -109,7 +110,7 @@ def train(
     notices.without_effect("train.gc_period", "the collector is left alone")
   restore = initial_checkpoint(checkpoint_cfg.restore)
   if relative_steps:
-    total_steps = relative_steps + first_step(restore)
+    total_steps = relative_steps + start.first_step(restore)
   return native.train(
     model=model,
     model_dir=model_dir,
@@ -188,13 +189,6 @@ def initial_checkpoint(
     f"{restore.path} has none; a new one begins",
   )
   return dataclasses.replace(restore, params_only=True, keep_step=True)
-
-
-def first_step(restore: checkpoint.RestoreCheckpointConfig | None) -> int:
-  """Returns the step that a run without checkpoints of its own begins at."""
-  if restore is None or (restore.params_only and not restore.keep_step):
-    return 0
-  return checkpoint.read_step(restore.path, mode=restore.mode)
 
 
 def chosen_seed(random_seed: int | None, model_dir: str) -> int:
